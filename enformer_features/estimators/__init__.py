@@ -1,0 +1,1 @@
+"""scikit-learn estimators on top of the network."""

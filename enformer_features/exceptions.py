@@ -1,0 +1,84 @@
+"""Errors and warnings of the package; imports nothing of ours.
+
+Every error subclasses :class:`EnformerFeaturesError` and, beside it, the built-in
+kind that callers already catch, so that ``except ValueError`` and scikit-learn's
+``error_score`` keep working.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+
+class EnformerFeaturesError(Exception):
+    """Base class of every error that the package raises on purpose."""
+
+
+class InputError(EnformerFeaturesError, ValueError):
+    """A value, row or file of the user's that cannot be used as it is."""
+
+
+class InputTypeError(EnformerFeaturesError, TypeError):
+    """An argument of a kind that is not accepted."""
+
+
+class GenomeError(EnformerFeaturesError, ValueError):
+    """A FASTA file, its index, or a contig name that does not fit the regions."""
+
+
+class WeightsError(EnformerFeaturesError, ValueError):
+    """Weights that are missing, damaged, or not those that were asked for."""
+
+
+class StoreError(EnformerFeaturesError, OSError):
+    """A file that cannot be written or read safely."""
+
+
+class PlanMismatchError(EnformerFeaturesError, ValueError):
+    """Work that is to be resumed with settings other than it was begun with."""
+
+
+class DeviceMemoryError(EnformerFeaturesError, RuntimeError):
+    """The device has too little memory for a single window."""
+
+
+class MissingDependencyError(EnformerFeaturesError, ImportError):
+    """An optional package is not installed; the message names the extra."""
+
+
+class EnformerFeaturesWarning(UserWarning):
+    """Base class of the package's warnings."""
+
+
+class UntrainedWeightsWarning(EnformerFeaturesWarning):
+    """The network's weights are random; its numbers mean nothing biological."""
+
+
+class WindowWarning(EnformerFeaturesWarning):
+    """Windows that were padded with N, or that are mostly N."""
+
+
+class UnmatchedWarning(EnformerFeaturesWarning):
+    """Rows that had no partner when two tables were joined."""
+
+
+class DeviceMemoryWarning(EnformerFeaturesWarning):
+    """The batch was made smaller because the device ran out of memory."""
+
+
+def warn(message: str, category: type[Warning], stacklevel: int = 3) -> None:
+    """Warn once, pointing at the caller's caller."""
+    warnings.warn(message, category, stacklevel=stacklevel)
+
+
+def first_few(items: Sequence[object], limit: int = 5) -> str:
+    """Render the first few of many offenders, and say how many there are in all.
+
+    Examples
+    --------
+    >>> first_few(["a", "b", "c"], limit=2)
+    'a, b, ... (3 in all)'
+    """
+    shown = ", ".join(str(item) for item in items[:limit])
+    return shown if len(items) <= limit else f"{shown}, ... ({len(items)} in all)"

@@ -1,0 +1,1 @@
+"""Regions, genes, genomes and window geometry; knows no network."""
