@@ -1,0 +1,36 @@
+# One command each; none needs an active environment, they make .venv themselves.
+# PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
+
+.PHONY: demo test test-slow lint bench bench-validate clean
+export PYTHON PIP_ARGS
+
+demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
+	.venv/bin/enformer-features demo
+
+test: .venv/.with-test  ## everything that needs neither GPU, network nor time
+	.venv/bin/python -m pytest
+
+test-slow: .venv/.with-test  ## the published network size
+	.venv/bin/python -m pytest -m "slow and not gpu and not network"
+
+lint: .venv/.with-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.with-bench  ## against enformer-pytorch, in one run
+	.venv/bin/python benchmarks/run.py
+
+bench-validate: .venv/.with-test  ## how fast bad rows are found
+	.venv/bin/python benchmarks/validate.py
+
+clean:  ## remove what tests and builds leave; .venv stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .coverage enformer-features-demo
+	find enformer_features tests scripts benchmarks examples \
+	    -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp says that .venv holds the extra of that name as these files ask for it.
+.venv/.with-%: setup.cfg constraints.txt scripts/setup_env.sh scripts/requirements.py
+	scripts/setup_env.sh $*
+	@touch $@
