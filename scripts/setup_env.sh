@@ -29,7 +29,7 @@ PYTHON
 }
 
 find_python() {
-    local candidate reason
+    local candidate reason tried=()
     if [ -n "${PYTHON:-}" ]; then
         reason=$(complaint "$PYTHON")
         [ -z "$reason" ] || fail "PYTHON=$PYTHON $reason"
@@ -44,28 +44,31 @@ find_python() {
             echo "$candidate"
             return
         fi
-        say "$candidate $reason"
+        tried+=("$candidate $reason")
     done
+    printf 'setup: %s\n' ${tried[@]+"${tried[@]}"} >&2
     fail "no Python >= 3.11 with venv and pip was found; name one: make PYTHON=..."
 }
 
 has() { "$1" -c "from importlib.util import find_spec as f; exit(not f('$2'))"; }
 
+# A virtual environment cannot lend its packages to another one.
+owns_torch() { has "$1" torch && "$1" -c "import sys; exit(sys.prefix != sys.base_prefix)"; }
+
 python=.venv/bin/python
 if [ ! -e .venv ]; then
     base=$(find_python)
     options=()
-    if has "$base" torch; then
-        options=(--system-site-packages)
-        say "using the torch of $base"
-    fi
+    if owns_torch "$base"; then options=(--system-site-packages); fi
     say "making .venv with $("$base" --version)"
     "$base" -m venv ${options[@]+"${options[@]}"} .venv
 fi
 reason=$(complaint $python)
 [ -z "$reason" ] || fail ".venv/bin/python $reason; remove .venv and try again"
 
-if ! has $python torch; then
+if has $python torch; then
+    say "using the torch that is installed"
+else
     say "torch is to be downloaded: about 200 MB as a CPU build, several GB as the"
     say "CUDA build that is the default on Linux (PIP_ARGS can name a wheel folder)"
 fi
