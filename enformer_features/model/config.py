@@ -84,12 +84,23 @@ class EnformerConfig:
         _check_positive("depth", self.depth, least=0)
         if self.target_length != -1:
             _check_positive("target_length", self.target_length)
-        for name, tracks in self.output_heads.items():
-            _check_positive(f"output_heads[{name!r}]", tracks)
+        self._check_heads()
         for name in ("dropout_rate", "attn_dropout", "pos_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                msg = f"{name}={getattr(self, name)!r} must be in [0, 1)"
+            rate = getattr(self, name)
+            if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+                msg = f"{name}={rate!r} must be a number in [0, 1)"
                 raise InputError(msg)
+
+    def _check_heads(self) -> None:
+        heads: object = self.output_heads  # as it came from a file
+        if not isinstance(heads, Mapping):
+            msg = f"output_heads={heads!r} must map organisms to numbers of tracks"
+            raise InputError(msg)
+        for name, tracks in heads.items():
+            if not isinstance(name, str) or not name.isidentifier():
+                msg = f"output_heads has the name {name!r}; use letters, digits and _"
+                raise InputError(msg)
+            _check_positive(f"output_heads[{name!r}]", tracks)
 
     def _check_sizes(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 6:
