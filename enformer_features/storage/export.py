@@ -204,8 +204,8 @@ def _observation_names(obs: pd.DataFrame) -> pd.Index:
     if isinstance(index, pd.MultiIndex):
         msg = "obs has an index of several levels; join them into one name per row"
         raise InputError(msg)
-    if (holes := np.flatnonzero(index.isna())).size:
-        msg = f"obs has rows without a name (NaN in its index): {first_few(holes.tolist())}"
+    if holes := np.flatnonzero(index.isna()).tolist():
+        msg = f"obs has rows without a name (NaN in its index): {first_few(holes)}"
         raise InputError(msg)
     if isinstance(index, pd.RangeIndex) and {"chrom", "start", "end"} <= set(obs):
         strands = obs["strand"] if "strand" in obs else ["+"] * len(obs)
