@@ -7,6 +7,7 @@ kind that callers already catch, so that ``except ValueError`` and scikit-learn'
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Sequence
 
@@ -43,6 +44,10 @@ class DeviceMemoryError(EnformerFeaturesError, RuntimeError):
     """The device has too little memory for a single window."""
 
 
+class InferenceError(EnformerFeaturesError, RuntimeError):
+    """A window for which the network failed or returned values that are not finite."""
+
+
 class MissingDependencyError(EnformerFeaturesError, ImportError):
     """An optional package is not installed; the message names the extra."""
 
@@ -61,6 +66,14 @@ class WindowWarning(EnformerFeaturesWarning):
 
 class UnmatchedWarning(EnformerFeaturesWarning):
     """Rows that had no partner when two tables were joined."""
+
+
+class TargetWarning(EnformerFeaturesWarning):
+    """Targets that most heads will refuse, or from which nothing can be learnt."""
+
+
+class FailedWindowsWarning(EnformerFeaturesWarning):
+    """Rows that became NaN because it was asked for; the message says why."""
 
 
 class DeviceMemoryWarning(EnformerFeaturesWarning):
@@ -82,3 +95,23 @@ def first_few(items: Sequence[object], limit: int = 5) -> str:
     """
     shown = ", ".join(str(item) for item in items[:limit])
     return shown if len(items) <= limit else f"{shown}, ... ({len(items)} in all)"
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices, and name the nearest.
+
+    Examples
+    --------
+    >>> check_choice("edge", "padd", ("pad", "error", "nan"))
+    Traceback (most recent call last):
+    ...
+    enformer_features.exceptions.InputError: edge='padd' is not one of 'pad', 'error', \
+'nan'; did you mean 'pad'?
+    """
+    if isinstance(value, str) and value in choices:
+        return
+    listed = ", ".join(repr(choice) for choice in choices)
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    msg = f"{name}={value!r} is not one of {listed}{hint}"
+    raise InputError(msg)

@@ -1,0 +1,648 @@
+"""EnformerEmbedder: the network as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+
+from enformer_features import __version__
+from enformer_features.estimators.inputs import (
+    Samples,
+    check_targets,
+    resolve_samples,
+)
+from enformer_features.exceptions import (
+    FailedWindowsWarning,
+    InputError,
+    InputTypeError,
+    WindowWarning,
+    check_choice,
+    first_few,
+    warn,
+)
+from enformer_features.genomics.encoding import AMBIGUOUS, RESIZE
+from enformer_features.genomics.genome import Genome, open_genome, rename_contigs
+from enformer_features.genomics.windows import (
+    CENTERS,
+    EDGES,
+    SEQUENCE_LENGTH,
+    STRANDS,
+    Center,
+    Edge,
+    Strand,
+    check_sequence_length,
+)
+from enformer_features.inference.devices import (
+    check_batch_size,
+    resolve_device,
+    resolve_precision,
+)
+from enformer_features.inference.features import (
+    Backend,
+    Features,
+    Scan,
+    compute,
+    row_keys,
+    scan,
+    seconds_per_sequence,
+)
+from enformer_features.inference.layout import (
+    Layout,
+    lay_out_regions,
+    lay_out_sequences,
+)
+from enformer_features.inference.pooling import POOLS, Integers, Pool, resolve_pools
+from enformer_features.inference.recipe import Recipe, check_output_name, make_recipe
+from enformer_features.inference.tracks import TrackSelection
+from enformer_features.model.registry import (
+    ModelHandle,
+    check_weights_argument,
+    load_weights,
+    weights_config,
+    weights_digest,
+)
+from enformer_features.storage.cache import SHARED, MemoryCache
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Floats = npt.NDArray[np.float32]
+ON_ERROR = ("raise", "nan")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call would cost; see :meth:`EnformerEmbedder.plan`.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the input.
+    n_unique : int
+        Different rows among those that can be computed.
+    n_cached : int
+        Different rows that are known already.
+    n_passes : int
+        Sequences that the network would read: directions and shifts count.
+    n_features : int
+    output_bytes : int
+    seconds : float or None
+        From the last run with these settings in this process; None before it.
+    """
+
+    n_rows: int
+    n_unique: int
+    n_cached: int
+    n_passes: int
+    n_features: int
+    output_bytes: int
+    seconds: float | None
+
+
+class EnformerEmbedder(TransformerMixin, BaseEstimator):
+    """Turn regions, genes or sequences into Enformer features, one row each.
+
+    Every row of ``X`` is centred in a window of DNA, the window is read by the
+    Enformer network, and the bins around the middle are pooled into one vector.
+    Stateless: ``fit`` checks its input and learns nothing.
+
+    Parameters
+    ----------
+    weights : str, path or ModelHandle, default="enformer"
+        ``"enformer"`` (the official release, from the Hugging Face hub), a folder or
+        file, a hub id, a network in memory, or, when asked for by name, the random
+        ``"untrained"`` and ``"untrained-tiny"``.
+    genome : str, path or Genome, default=None
+        FASTA file, plain or BGZF. Needed for regions, not for sequences.
+    output : str, default="embedding"
+        ``"embedding"`` (3,072 numbers per bin), ``"tracks"`` (5,313 human or 1,643
+        mouse), or a layer: ``"tower"``, ``"block_0"`` ...
+    organism : str, default="human"
+        The head, for tracks.
+    tracks : None, int, sequence of int, str or TrackSelection, default=None
+        Tracks to keep: all, by index, an assay such as ``"CAGE"``, or what
+        :func:`~enformer_features.select_tracks` returns.
+    pooling : str, Pool or tuple of them, default="tss"
+        ``"tss"``: mean of the bin with the TSS and its two neighbours; ``"center"``:
+        of the bins in the middle; ``"mean"`` and ``"max"`` over all kept bins;
+        ``"flatten"``: all of them; ``"region"``: mean over the bins of the region's
+        own interval. Several are put side by side.
+    sequence_length : int, default=196_608
+        Length of the window in bp, a multiple of 128.
+    center : {"base", "bin", "basenji"}, default="base"
+        Index of the centred base in the window: ``L/2``, ``L/2 + 64``, ``L/2 - 1``.
+    strand : {"match", "ignore", "average"}, default="match"
+        Read minus-strand regions as reverse complement; read the genome as it is; or
+        average both directions, bins of the second turned around, before pooling.
+    edge : {"pad", "error", "nan"}, default="pad"
+        Windows that leave the chromosome: fill with N, refuse, or return NaN.
+    shifts : tuple of int, default=(0,)
+        Average over windows moved by so many bp in the direction that is read.
+    resize : {"error", "pad", "crop"}, default="error"
+        Sequences of another length: refuse, fill with N on both sides, or cut.
+    ambiguous : {"error", "N"}, default="error"
+        Letters other than A, C, G, T, N: refuse, or read as N.
+    contig_style : {None, "ucsc", "ensembl"}, default=None
+        Rename the regions' chromosomes to ``chr1`` or ``1`` before looking them up.
+    max_n_fraction : float, default=0.5
+        Warn about windows with a larger fraction of N.
+    on_error : {"raise", "nan"}, default="raise"
+        Rows that cannot be computed: one error about all, or NaN and a warning.
+    device : str, default="auto"
+        ``"auto"`` (CUDA, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    precision : {"auto", "float32", "float32-exact", "tf32"}, default="auto"
+        float32 on the CPU and TF32 operands on CUDA, unless something is named.
+    batch_size : int or "auto", default="auto"
+        Sequences per forward: 1 on the CPU; on CUDA from the device's total memory.
+    cache : {"memory", None} or MemoryCache, default="memory"
+        Keep pooled rows in this process (1 GB), so that cross-validation embeds each
+        window once.
+    verbose : bool or None, default=None
+        Progress bar; None shows one on a terminal.
+
+    Notes
+    -----
+    Row *i* of the result is row *i* of ``X``. On one device a row's value is the same
+    bits whatever its neighbours, order or duplicates.
+
+    ``X`` is a DataFrame (``chrom, start, end[, strand, name]`` or ``chrom, tss,
+    strand``; 0-based half-open), an AnnData whose *obs* is such a table, a list or
+    Series of region strings (``"chr1:101-200"``, 1-based inclusive) or of DNA
+    strings, uint8 letter codes ``(n, L)``, or one-hot ``(n, L, 4)``.
+
+    References
+    ----------
+    Avsec et al. 2021, Nature Methods 18:1196.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
+    >>> warnings.simplefilter("ignore", UntrainedWeightsWarning)
+    >>> embedder = EnformerEmbedder(weights="untrained-tiny", sequence_length=1024)
+    >>> features = embedder.transform(["ACGT" * 256, "GATTACA" * 146 + "GA"])
+    >>> features.shape
+    (2, 192)
+    """
+
+    def __init__(
+        self,
+        weights: str | PathLike[str] | ModelHandle = "enformer",
+        *,
+        genome: str | PathLike[str] | Genome | None = None,
+        output: str = "embedding",
+        organism: str = "human",
+        tracks: int | list[int] | tuple[int, ...] | str | TrackSelection | None = None,
+        pooling: str | Pool | tuple[str | Pool, ...] = "tss",
+        sequence_length: int = SEQUENCE_LENGTH,
+        center: Center = "base",
+        strand: Strand = "match",
+        edge: Edge = "pad",
+        shifts: tuple[int, ...] = (0,),
+        resize: Literal["error", "pad", "crop"] = "error",
+        ambiguous: Literal["error", "N"] = "error",
+        contig_style: Literal["ucsc", "ensembl"] | None = None,
+        max_n_fraction: float = 0.5,
+        on_error: Literal["raise", "nan"] = "raise",
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        cache: Literal["memory"] | MemoryCache | None = "memory",
+        verbose: bool | None = None,
+    ) -> None:
+        self.weights = weights
+        self.genome = genome
+        self.output = output
+        self.organism = organism
+        self.tracks = tracks
+        self.pooling = pooling
+        self.sequence_length = sequence_length
+        self.center = center
+        self.strand = strand
+        self.edge = edge
+        self.shifts = shifts
+        self.resize = resize
+        self.ambiguous = ambiguous
+        self.contig_style = contig_style
+        self.max_n_fraction = max_n_fraction
+        self.on_error = on_error
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.cache = cache
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check parameters, rows and targets; no weights are read.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+            See the notes of the class.
+        y : array-like, shape (n_rows,) or (n_rows, n_targets), optional
+            Only its length, labels and values are checked.
+
+        Returns
+        -------
+        EnformerEmbedder
+            Itself.
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError
+            When a parameter, any row, or the targets cannot be used; all bad rows are
+            reported together.
+        """
+        self._check_parameters()
+        samples = self._resolve_input(X, reset=True)
+        if y is not None:
+            check_targets(X, y, len(samples))
+        self._lay_out(samples)
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Compute the features.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+            See the notes of the class.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_rows, n_features)
+            C-contiguous; row *i* is row *i* of ``X``.
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError
+            When a parameter or any row cannot be used, before any weights are read.
+        WeightsError
+            When the weights are missing or damaged.
+        DeviceMemoryError
+            When not even one window fits into the device's memory.
+        InferenceError
+            When the network fails, or returns values that are not finite.
+        """
+        return self._embed(X)[1].values
+
+    def embed_bins(self, X: Any) -> Floats:
+        """Compute every kept bin, unpooled; nothing is cached.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+
+        Returns
+        -------
+        ndarray of float32, shape (n_rows, n_bins, n_bin_features)
+            11 MB per row for the published embedding.
+        """
+        every_bin = self._copy(pooling=POOLS["flatten"], cache=None)
+        job, features = every_bin._embed(X)
+        n_bins = job.recipe.geometry.n_bins
+        return features.values.reshape(len(features.values), n_bins, -1)
+
+    def windows(self, X: Any) -> pd.DataFrame:
+        """Show what would be read and pooled for every row; runs nothing.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+
+        Returns
+        -------
+        DataFrame
+            One row per row of ``X``, in its order and with its index. For regions
+            ``chrom``, ``window_start``, ``window_end`` (0-based half-open),
+            ``read_strand``, ``off_edge``, and the bases that are pooled, ``pool_start``
+            and ``pool_end`` (or ``<pool>_start`` ... for several). For all
+            ``tss_bin`` (kept bin of the centred base), ``name``, ``n_fraction`` and
+            ``reason``: why the row cannot be computed, or "".
+        """
+        return self._describe(self._prepare(X))
+
+    def plan(self, X: Any) -> Plan:
+        """Say what ``transform(X)`` would cost; runs nothing.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+
+        Returns
+        -------
+        Plan
+        """
+        job = self._prepare(X)
+        cache = self._row_cache()
+        may_know = cache is not None and len(cache) > 0
+        # Without anything to look up, the weights need not even be there.
+        keys = set(self._keys(job, None if may_know else "").values())
+        n_unique = len(keys)
+        n_cached = sum(key in cache for key in keys) if cache is not None else 0
+        n_passes = (n_unique - n_cached) * job.scanned.layout.reads.n_views
+        seconds = seconds_per_sequence(job.recipe, job.backend)
+        n_rows, n_features = len(job.scanned.layout), job.recipe.n_features
+        return Plan(
+            n_rows=n_rows,
+            n_unique=n_unique,
+            n_cached=n_cached,
+            n_passes=n_passes,
+            n_features=n_features,
+            output_bytes=4 * n_rows * n_features,
+            seconds=None if seconds is None else seconds * n_passes,
+        )
+
+    def to_anndata(self, X: Any, *, make_unique: bool = False) -> AnnData:
+        """Compute the features and put them into an AnnData with its provenance.
+
+        Parameters
+        ----------
+        X : table or sequence of regions or sequences, n_rows
+        make_unique : bool, default=False
+            Number repeated row names instead of refusing them.
+
+        Returns
+        -------
+        AnnData, n_rows x n_features
+            ``X`` the features, *obs* the regions and windows, *var* the features,
+            ``uns["enformer_features"]`` weights, genome, settings and version.
+        """
+        from enformer_features.storage.export import check_obs, to_anndata
+
+        job = self._prepare(X)
+        obs = self._obs(job)
+        check_obs(obs, make_unique=make_unique)
+        features = self._compute(job)
+        obs["reason"] = features.reasons
+        provenance = self.provenance() | {"batch_size_used": features.batch_size}
+        return to_anndata(
+            features.values,
+            obs,
+            job.recipe.feature_names,
+            provenance=provenance,
+            make_unique=make_unique,
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the values depend on, as plain types; identifies the weights.
+
+        Returns
+        -------
+        dict
+            Version, weights and their digest, genome and its digest, and every
+            parameter that decides a value.
+        """
+        self._check_parameters()
+        recipe = self._recipe()
+        device = resolve_device(self.device)
+        genome = None if self.genome is None else open_genome(self.genome)
+        return {
+            "enformer_features_version": __version__,
+            "weights": str(self.weights),
+            "weights_digest": weights_digest(self.weights),
+            "config": recipe.config.to_json(),
+            "genome": None if genome is None else str(genome.path),
+            "genome_digest": None if genome is None else genome.digest,
+            "output": self.output,
+            "organism": self.organism,
+            "tracks": None if recipe.tracks is None else list(recipe.tracks.names),
+            "pooling": [repr(pool) for pool in recipe.pools],
+            "sequence_length": int(self.sequence_length),
+            "center": self.center,
+            "strand": self.strand,
+            "edge": self.edge,
+            "shifts": [int(shift) for shift in self.shifts],
+            "ambiguous": self.ambiguous,
+            "contig_style": self.contig_style,
+            "device": device.type,
+            "precision": resolve_precision(self.precision, device),
+        }
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
+        """Name the columns: ``enformer_0000`` ..., or the tracks' identifiers.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str, shape (n_features,)
+            ``pool__name`` when there are several pools.
+        """
+        self._check_parameters()
+        return np.array(self._recipe().feature_names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return True: there is nothing to learn."""
+        return True
+
+    def __sklearn_tags__(self) -> Tags:
+        """Describe the estimator to scikit-learn."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        tags.target_tags.required = False
+        tags.transformer_tags.preserves_dtype = []
+        tags.requires_fit = False
+        return tags
+
+    def _resolve_input(self, X: Any, *, reset: bool) -> Samples:
+        """Bring ``X`` into one form; the one place that a subclass may override."""
+        return resolve_samples(
+            X,
+            sequence_length=self.sequence_length,
+            resize=self.resize,
+            ambiguous=self.ambiguous,
+        )
+
+    def _embed(self, X: Any) -> tuple[_Job, Features]:
+        job = self._prepare(X)
+        return job, self._compute(job)
+
+    def _prepare(self, X: Any) -> _Job:
+        """Check and read everything but the weights."""
+        self._check_parameters()
+        raising = self.on_error == "raise"
+        layout = self._lay_out(self._resolve_input(X, reset=False))
+        scanned = scan(layout, raising=raising)
+        recipe = self._recipe()
+        layout, bins = scanned.layout.pool_bins(
+            recipe.pools, recipe.geometry, raising=raising
+        )
+        return _Job(replace(scanned, layout=layout), recipe, bins, self._backend())
+
+    def _lay_out(self, samples: Samples) -> Layout:
+        raising = self.on_error == "raise"
+        if samples.regions is None:
+            return lay_out_sequences(
+                samples.sequences or [],
+                samples.index,
+                list(samples.reasons if samples.reasons is not None else []),
+                strand=self.strand,
+                shifts=tuple(self.shifts),
+                raising=raising,
+            )
+        if self.genome is None:
+            msg = (
+                "X holds regions, which need a genome: give "
+                "EnformerEmbedder(genome='hg38.fa')"
+            )
+            raise InputError(msg)
+        chrom = rename_contigs(samples.regions["chrom"], self.contig_style)
+        return lay_out_regions(
+            samples.regions.assign(chrom=chrom),
+            open_genome(self.genome, ambiguous=self.ambiguous),
+            sequence_length=self.sequence_length,
+            center=self.center,
+            strand=self.strand,
+            edge=self.edge,
+            shifts=tuple(self.shifts),
+            raising=raising,
+        )
+
+    def _recipe(self) -> Recipe:
+        return make_recipe(
+            weights_config(self.weights),
+            sequence_length=int(self.sequence_length),
+            output=self.output,
+            organism=self.organism,
+            tracks=self.tracks,
+            pools=resolve_pools(self.pooling),
+        )
+
+    def _backend(self) -> Backend:
+        device = resolve_device(self.device)
+        return Backend(
+            device=device,
+            precision=resolve_precision(self.precision, device),
+            batch_size=self.batch_size,
+            on_error=self.on_error,
+            verbose=self.verbose,
+        )
+
+    def _keys(self, job: _Job, digest: str | None = None) -> dict[int, str]:
+        return row_keys(
+            job.scanned,
+            job.recipe,
+            job.bins,
+            weights_digest=weights_digest(self.weights) if digest is None else digest,
+            precision=job.backend.precision,
+        )
+
+    def _compute(self, job: _Job) -> Features:
+        self._warn_about_windows(job.scanned)
+        features = compute(
+            job.scanned,
+            job.recipe,
+            job.bins,
+            self._keys(job),
+            job.backend,
+            lambda: load_weights(self.weights, str(job.backend.device)),
+            self._row_cache(),
+        )
+        failed = np.flatnonzero(features.reasons != "")
+        if len(failed):
+            labels = job.scanned.layout.labels
+            shown = [f"{labels[row]}: {features.reasons[row]}" for row in failed]
+            warn(f"rows that became NaN: {first_few(shown)}", FailedWindowsWarning, 4)
+        return features
+
+    def _warn_about_windows(self, scanned: Scan) -> None:
+        table, labels = scanned.layout.table, scanned.layout.labels
+        good = (table["reason"] == "").to_numpy()
+        if "off_edge" in table:
+            rows = np.flatnonzero(table["off_edge"] & good)
+            if len(rows):
+                shown = first_few([labels[row] for row in rows])
+                msg = f"windows that leave their chromosome, filled up with N: {shown}"
+                warn(msg, WindowWarning, 5)
+        rows = np.flatnonzero(np.nan_to_num(scanned.n_fraction) > self.max_n_fraction)
+        if len(rows):
+            shown = first_few([labels[row] for row in rows])
+            msg = f"windows with more than {self.max_n_fraction:.0%} N: {shown}"
+            warn(msg, WindowWarning, 5)
+
+    def _describe(self, job: _Job) -> pd.DataFrame:
+        layout = job.scanned.layout
+        table = layout.describe(job.recipe.pools, job.bins, job.recipe.geometry)
+        return table.assign(n_fraction=job.scanned.n_fraction)
+
+    def _obs(self, job: _Job) -> pd.DataFrame:
+        """Return regions and windows, named by the user's labels if they are text."""
+        table, regions = self._describe(job), job.scanned.layout.regions
+        if regions is not None:
+            table = table.join(regions[["start", "end", "strand", "tss"]])
+        if not all(isinstance(label, str) for label in table.index):
+            table.index = pd.Index(table["name"], name=None)
+        return table
+
+    def _row_cache(self) -> MemoryCache | None:
+        return SHARED if self.cache == "memory" else self.cache
+
+    def _copy(self, **changes: Any) -> Self:
+        """Return an embedder with other parameters, of the same class."""
+        return type(self)(**{**self.get_params(deep=False), **changes})
+
+    def _check_parameters(self) -> None:
+        check_weights_argument(self.weights)
+        check_sequence_length(self.sequence_length)
+        resolve_pools(self.pooling)
+        check_output_name(self.output)
+        check_choice("center", self.center, tuple(CENTERS))
+        check_choice("strand", self.strand, STRANDS)
+        check_choice("edge", self.edge, EDGES)
+        check_choice("resize", self.resize, RESIZE)
+        check_choice("ambiguous", self.ambiguous, AMBIGUOUS)
+        check_choice("on_error", self.on_error, ON_ERROR)
+        check_batch_size(self.batch_size)
+        resolve_precision(self.precision, resolve_device(self.device))
+        _check_shifts(self.shifts, self.sequence_length)
+        _check_fraction(self.max_n_fraction)
+        _check_cache(self.cache)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that a computation needs besides the weights."""
+
+    scanned: Scan
+    recipe: Recipe
+    bins: list[Integers]
+    backend: Backend
+
+
+def _check_shifts(shifts: object, sequence_length: int) -> None:
+    is_tuple = isinstance(shifts, tuple | list) and len(shifts) > 0
+    if not is_tuple or not all(
+        isinstance(shift, int | np.integer) and abs(shift) <= sequence_length // 2
+        for shift in shifts  # type: ignore[attr-defined]
+    ):
+        msg = (
+            f"shifts={shifts!r} must be a tuple of whole numbers of bp, none beyond "
+            "half the window; (0,) for none"
+        )
+        raise InputError(msg)
+
+
+def _check_fraction(fraction: object) -> None:
+    is_number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+    if not is_number or not 0 <= fraction <= 1:  # type: ignore[operator]
+        msg = f"max_n_fraction={fraction!r} must be a number from 0 to 1"
+        raise InputError(msg)
+
+
+def _check_cache(cache: object) -> None:
+    if cache is None or cache == "memory" or isinstance(cache, MemoryCache):
+        return
+    msg = f"cache={cache!r} must be 'memory', None, or a MemoryCache"
+    raise InputTypeError(msg)

@@ -1,0 +1,119 @@
+"""Where the network runs: device, precision, and how many windows at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from enformer_features.exceptions import InputError, check_choice
+from enformer_features.model.config import EnformerConfig
+
+logger = logging.getLogger("enformer_features")
+
+Precision = Literal["float32-exact", "float32", "tf32"]
+PRECISIONS = ("auto", "float32", "float32-exact", "tf32")
+LARGEST_AUTO_BATCH = 8
+
+
+def available_devices() -> list[str]:
+    """Return the names of the devices that can be asked for."""
+    devices = ["cpu"]
+    devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return devices
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device that a ``device`` parameter stands for.
+
+    ``"auto"`` is the first CUDA device, else the CPU; ``"mps"`` must be asked for.
+
+    Raises
+    ------
+    InputError
+        When there is no such device; the message names those that there are.
+    """
+    if device == "auto":
+        chosen = "cuda:0" if torch.cuda.is_available() else "cpu"
+        logger.info("device='auto' runs on %s", chosen)
+        return torch.device(chosen)
+    available = available_devices()
+    wanted = "cuda:0" if device == "cuda" else device
+    if not isinstance(device, str) or wanted not in available:
+        msg = f"device={device!r} is not available; there are {available} and 'auto'"
+        raise InputError(msg)
+    return torch.device(wanted)
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """Return the arithmetic that a ``precision`` parameter stands for.
+
+    ``"auto"`` is float32 on the CPU and TF32 operands on CUDA, which is what
+    PyTorch's convolutions use there anyway.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    if precision == "auto":
+        return "tf32" if device.type == "cuda" else "float32"
+    if precision == "tf32" and device.type != "cuda":
+        msg = f"precision='tf32' needs a CUDA device; the device is {device}"
+        raise InputError(msg)
+    return precision  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """Allow TF32 on CUDA, or forbid it, and restore the caller's setting."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def resolve_batch_size(
+    batch_size: int | str,
+    device: torch.device,
+    config: EnformerConfig,
+    sequence_length: int,
+) -> int:
+    """Return the number of sequences per forward.
+
+    ``"auto"`` is 1 on the CPU, where one sequence already fills the processor, and
+    follows from the total memory of another device (never from what is free, which
+    differs between runs).
+    """
+    if batch_size != "auto":
+        return int(batch_size)
+    if device.type != "cuda":
+        return 1
+    total = torch.cuda.get_device_properties(device).total_memory
+    activation = sequence_length * config.stem_width * 4
+    fitting = int(total // 2 // (6 * activation))
+    return max(1, min(LARGEST_AUTO_BATCH, fitting))
+
+
+def check_batch_size(batch_size: object) -> None:
+    """Refuse a batch size that is neither "auto" nor a positive whole number."""
+    if batch_size == "auto":
+        return
+    is_whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if not is_whole or batch_size < 1:  # type: ignore[operator]
+        msg = (
+            f"batch_size={batch_size!r} must be 'auto' or a whole number of at least 1"
+        )
+        raise InputError(msg)
+
+
+def memory_report(device: torch.device) -> str:
+    """Say how much memory the device has, for an error."""
+    if device.type != "cuda":
+        return f"device {device}"
+    free, total = torch.cuda.mem_get_info(device)
+    return f"device {device}: {free / 1e9:.1f} of {total / 1e9:.1f} GB free"

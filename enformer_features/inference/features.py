@@ -1,0 +1,264 @@
+"""Pooled features of windows: what is new is computed, once, and the rest reused."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from enformer_features.exceptions import InputError
+from enformer_features.genomics.encoding import n_fraction
+from enformer_features.inference.devices import Precision, resolve_batch_size
+from enformer_features.inference.engine import Engine, Work
+from enformer_features.inference.layout import Layout
+from enformer_features.inference.pooling import Integers
+from enformer_features.inference.reads import View
+from enformer_features.inference.recipe import Recipe
+from enformer_features.model.registry import LoadedModel
+
+Floats = npt.NDArray[np.float32]
+KEY_SCHEMA = "enformer_features row 1"
+
+# Seconds per sequence of the last run in this process, for plans.
+_SECONDS: dict[tuple[str, str, str], float] = {}
+
+
+class RowCache(Protocol):
+    """Keeps rows by key."""
+
+    def get(self, key: str) -> Floats | None:
+        """Return a row, or None."""
+        ...
+
+    def put(self, key: str, row: Floats) -> None:
+        """Keep a row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where and how the network runs.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : {"float32-exact", "float32", "tf32"}
+    batch_size : int or "auto"
+    on_error : {"raise", "nan"}
+    verbose : bool or None
+    """
+
+    device: torch.device
+    precision: Precision
+    batch_size: int | Literal["auto"] = "auto"
+    on_error: Literal["raise", "nan"] = "raise"
+    verbose: bool | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the sequences of a layout are, read once before any weights.
+
+    Parameters
+    ----------
+    layout : Layout
+        With reasons for rows that could not be read.
+    digests : dict of int to bytes
+        sha256 of the sequences of each row that was read, as they are read.
+    n_fraction : ndarray of float64, shape (n_rows,)
+        Fraction of N in the first view; NaN for bad rows.
+    """
+
+    layout: Layout
+    digests: dict[int, bytes]
+    n_fraction: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Computed rows.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n_rows, n_features)
+        C-contiguous; NaN where there is a reason.
+    reasons : ndarray of str, shape (n_rows,)
+        Why a row is NaN, or "".
+    n_computed : int
+        Rows for which the network ran.
+    batch_size : int
+        Sequences per forward, after any halving; 0 when nothing ran.
+    """
+
+    values: Floats
+    reasons: npt.NDArray[np.object_]
+    n_computed: int
+    batch_size: int
+
+
+def scan(layout: Layout, *, raising: bool = True) -> Scan:
+    """Read every window once: what cannot be read is found before any weights.
+
+    Parameters
+    ----------
+    layout : Layout
+    raising : bool, default=True
+        Raise one error about all windows that cannot be read; otherwise they get a
+        reason.
+    """
+    digests: dict[int, bytes] = {}
+    unreadable: dict[int, str] = {}
+    fractions = np.full(len(layout), np.nan)
+    for row in map(int, layout.good_rows):
+        try:
+            views = layout.reads.views(row)
+        except InputError as error:
+            unreadable[row] = str(error)
+            continue
+        digests[row] = _digest(views)
+        fractions[row] = n_fraction(views[0].codes)
+    return Scan(layout.with_reasons(unreadable, raising=raising), digests, fractions)
+
+
+def _digest(views: Sequence[View]) -> bytes:
+    digest = hashlib.sha256()
+    for view in views:
+        digest.update(b"-" if view.flip else b"+")
+        digest.update(view.codes.tobytes())
+    return digest.digest()
+
+
+def row_keys(
+    scanned: Scan,
+    recipe: Recipe,
+    bins: Sequence[Integers],
+    *,
+    weights_digest: str,
+    precision: Precision,
+) -> dict[int, str]:
+    """Return a key per good row: equal keys, equal values.
+
+    The key covers the sequences as they are read, the weights, the recipe, the bins
+    that are pooled and the precision; never a path, a coordinate or a batch size.
+    """
+    parts = (KEY_SCHEMA, weights_digest, recipe.identity, precision)
+    base = hashlib.sha256("\0".join(parts).encode())
+    keys = {}
+    for row in map(int, scanned.layout.good_rows):
+        digest = base.copy()
+        digest.update(scanned.digests[row])
+        for of_pool in bins:
+            digest.update(of_pool[row].tobytes())
+        keys[row] = digest.hexdigest()
+    return keys
+
+
+def compute(
+    scanned: Scan,
+    recipe: Recipe,
+    bins: Sequence[Integers],
+    keys: dict[int, str],
+    backend: Backend,
+    load: Callable[[], LoadedModel],
+    cache: RowCache | None,
+) -> Features:
+    """Fetch rows from the cache and compute the others, each different one once.
+
+    Parameters
+    ----------
+    scanned : Scan
+    recipe : Recipe
+    bins : sequence of ndarray of int64, each of shape (n_rows, 2)
+        Kept bins per pool.
+    keys : dict of int to str
+        From :func:`row_keys`.
+    backend : Backend
+    load : callable
+        Loads the network; called only when something must be computed.
+    cache : RowCache or None
+
+    Returns
+    -------
+    Features
+        Row *i* is row *i* of the layout.
+    """
+    known = _look_up(keys, cache)
+    first_rows = {key: row for row, key in reversed(keys.items()) if key not in known}
+    wanted = sorted(first_rows.values())
+    failures: dict[str, str] = {}
+    batch_size = 0
+    if wanted:
+        engine = _engine(recipe, backend, load())
+        work = Work(
+            scanned.layout.reads, wanted, scanned.layout.labels, recipe.pools, bins
+        )
+        began = time.perf_counter()
+        for row, values in engine.run(work):
+            if row in engine.failures:
+                failures[keys[row]] = engine.failures[row]
+                continue
+            known[keys[row]] = values
+            if cache is not None:
+                cache.put(keys[row], values)
+        batch_size = engine.batch_size
+        _remember_speed(recipe, backend, began, len(wanted) * work.reads.n_views)
+    values = _assemble(len(scanned.layout), keys, known, recipe.n_features)
+    reasons = scanned.layout.table["reason"].to_numpy(dtype=object, copy=True)
+    for row, key in keys.items():
+        reasons[row] = failures.get(key, reasons[row])
+    return Features(values, reasons, len(wanted), batch_size)
+
+
+def _look_up(keys: dict[int, str], cache: RowCache | None) -> dict[str, Floats]:
+    if cache is None:
+        return {}
+    found = {key: cache.get(key) for key in set(keys.values())}
+    return {key: row for key, row in found.items() if row is not None}
+
+
+def _engine(recipe: Recipe, backend: Backend, loaded: LoadedModel) -> Engine:
+    return Engine(
+        forward=recipe.forward(loaded.module),
+        device=backend.device,
+        batch_size=resolve_batch_size(
+            backend.batch_size,
+            backend.device,
+            recipe.config,
+            recipe.geometry.sequence_length,
+        ),
+        precision=backend.precision,
+        on_error=backend.on_error,
+        verbose=backend.verbose,
+    )
+
+
+def _assemble(
+    n_rows: int, keys: dict[int, str], known: dict[str, Floats], n_features: int
+) -> Floats:
+    values = np.full((n_rows, n_features), np.nan, dtype=np.float32)
+    for row, key in keys.items():
+        if key in known:
+            values[row] = known[key]
+    return values
+
+
+def _speed_key(recipe: Recipe, backend: Backend) -> tuple[str, str, str]:
+    return recipe.identity, str(backend.device), backend.precision
+
+
+def _remember_speed(
+    recipe: Recipe, backend: Backend, began: float, n_sequences: int
+) -> None:
+    seconds = (time.perf_counter() - began) / n_sequences
+    _SECONDS[_speed_key(recipe, backend)] = seconds
+
+
+def seconds_per_sequence(recipe: Recipe, backend: Backend) -> float | None:
+    """Return how long a forward took when it last ran in this process, if it did."""
+    return _SECONDS.get(_speed_key(recipe, backend))

@@ -1,0 +1,226 @@
+"""From regions or sequences to windows that can be read, all rows checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from enformer_features.genomics.genome import Genome
+from enformer_features.genomics.regions import (
+    check_bounds,
+    raise_bad_rows,
+    region_names,
+)
+from enformer_features.genomics.windows import (
+    Center,
+    Edge,
+    Geometry,
+    Strand,
+    bases_of_bins,
+    bases_past_ends,
+    place_windows,
+    region_bins,
+)
+from enformer_features.inference.pooling import Integers, Pool
+from enformer_features.inference.reads import (
+    Codes,
+    GenomeReads,
+    Reads,
+    SequenceReads,
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One window per row, and how to read it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per sample with ``name`` and ``reason`` (why it cannot be computed,
+        or ""); for regions also ``chrom``, ``window_start``, ``window_end``,
+        ``read_strand`` and ``off_edge``.
+    reads : Reads
+    center : str
+        Where the centred base stands.
+    regions : DataFrame or None
+        The region table; None for sequences.
+    """
+
+    table: pd.DataFrame
+    reads: Reads
+    center: Center = "base"
+    regions: pd.DataFrame | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.table)
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of every row, for errors."""
+        return [
+            f"row {label} ({name})" if str(label) != name else f"row {label}"
+            for label, name in zip(self.table.index, self.table["name"], strict=True)
+        ]
+
+    @property
+    def good_rows(self) -> npt.NDArray[np.intp]:
+        """Rows that can be computed."""
+        return np.flatnonzero((self.table["reason"] == "").to_numpy())
+
+    def with_reasons(self, reasons: dict[int, str], *, raising: bool) -> Layout:
+        """Add reasons to rows that have none yet; raise them when asked to."""
+        column = self.table["reason"].to_numpy(dtype=object, copy=True)
+        for row, reason in reasons.items():
+            column[row] = column[row] or reason
+        table = self.table.assign(reason=column)
+        if raising:
+            raise_bad_rows(table)
+        return replace(self, table=table)
+
+    def region_bins(self, geometry: Geometry) -> Integers | None:
+        """Return the kept bins of each region; None for sequences."""
+        if self.regions is None:
+            return None
+        return region_bins(self.regions, self.table, geometry)
+
+    def pool_bins(
+        self, pools: Sequence[Pool], geometry: Geometry, *, raising: bool
+    ) -> tuple[Layout, list[Integers]]:
+        """Return the kept bins that each row reads, for every pool.
+
+        Rows whose region reaches past the kept bins get a reason.
+        """
+        regions = self.region_bins(geometry)
+        bins = [pool.resolve(geometry, len(self), regions) for pool in pools]
+        past: dict[int, str] = {}
+        for of_pool in bins:
+            outside = (of_pool[:, 0] < 0) | (of_pool[:, 1] > geometry.n_bins)
+            past |= {
+                int(row): _past_bins(of_pool[row], geometry)
+                for row in np.flatnonzero(outside)
+            }
+        return self.with_reasons(past, raising=raising), bins
+
+    def describe(
+        self, pools: Sequence[Pool], bins: Sequence[Integers], geometry: Geometry
+    ) -> pd.DataFrame:
+        """Return the table with the TSS bin and the bases that each pool covers."""
+        table = self.table.copy()
+        whole = np.zeros(len(table), dtype=bool)
+        if self.regions is not None:
+            lengths = self.regions["end"] - self.regions["start"]
+            no_tss = self.regions["tss"] < 0
+            whole = ((lengths == geometry.sequence_length) & no_tss).to_numpy()
+        table["tss_bin"] = np.where(
+            whole, geometry.center_bin, geometry.tss_bin(self.center)
+        )
+        if self.regions is None:
+            return table
+        for pool, of_pool in zip(pools, bins, strict=True):
+            prefix = f"{pool.name}_" if len(pools) > 1 else "pool_"
+            start, end = bases_of_bins(table, of_pool, geometry)
+            table[f"{prefix}start"], table[f"{prefix}end"] = start, end
+        return table
+
+
+def lay_out_regions(
+    regions: pd.DataFrame,
+    genome: Genome,
+    *,
+    sequence_length: int,
+    center: Center = "base",
+    strand: Strand = "match",
+    edge: Edge = "pad",
+    shifts: tuple[int, ...] = (0,),
+    raising: bool = True,
+) -> Layout:
+    """Check every region against the genome and centre a window on it.
+
+    Parameters
+    ----------
+    regions : DataFrame
+        From :func:`~enformer_features.genomics.regions.region_table`.
+    genome : Genome
+    sequence_length, center, strand, edge, shifts
+        As in :class:`~enformer_features.EnformerEmbedder`.
+    raising : bool, default=True
+        Raise one error about all bad rows; otherwise they get a reason.
+
+    Returns
+    -------
+    Layout
+        Same rows, order and index as ``regions``.
+    """
+    regions = check_bounds(regions, genome.contigs, str(genome.path))
+    windows = place_windows(regions, sequence_length, center=center, strand=strand)
+    past = bases_past_ends(windows, genome.contigs, shifts)
+    windows["off_edge"] = (past > 0) & (regions["reason"] == "").to_numpy()
+    windows["name"] = region_names(regions)
+    windows["reason"] = regions["reason"]
+    reads = GenomeReads(genome, windows, shifts)
+    layout = Layout(windows, reads, center, regions)
+    off_edge = {
+        int(row): _off_edge(windows.iloc[row], int(past[row]), genome)
+        for row in np.flatnonzero(windows["off_edge"] & (edge != "pad"))
+    }
+    raised = off_edge if edge == "error" else {}
+    return layout.with_reasons(raised, raising=raising).with_reasons(
+        off_edge, raising=False
+    )
+
+
+def lay_out_sequences(
+    sequences: Sequence[Codes],
+    index: pd.Index,
+    reasons: Sequence[str],
+    *,
+    strand: Strand = "match",
+    shifts: tuple[int, ...] = (0,),
+    raising: bool = True,
+) -> Layout:
+    """Lay out sequences that are windows already; they have no strand of their own.
+
+    Parameters
+    ----------
+    sequences : sequence of ndarray of uint8
+        Letter codes, each of the window's length; anything where there is a reason.
+    index : Index
+    reasons : sequence of str
+        What is wrong with each, or "".
+    strand : {"match", "ignore", "average"}, default="match"
+        "average" reads every sequence both ways; the others read it as it is.
+    shifts, raising
+        As in :func:`lay_out_regions`.
+
+    Returns
+    -------
+    Layout
+    """
+    names = [str(label) for label in index]
+    table = pd.DataFrame({"name": names, "reason": list(reasons)}, index=index)
+    reads = SequenceReads(sequences, both_strands=strand == "average", shifts=shifts)
+    return Layout(table, reads).with_reasons({}, raising=raising)
+
+
+def _off_edge(window: pd.Series, n_past: int, genome: Genome) -> str:
+    chrom, start, end = window["chrom"], window["window_start"], window["window_end"]
+    length = genome.contigs[chrom]
+    side = f"before the start of {chrom}" if start < 0 else f"past the end of {chrom}"
+    return (
+        f"its window {chrom}:{start}-{end} reaches {n_past} bp {side} ({length} bp); "
+        "use edge='pad' to fill up with N"
+    )
+
+
+def _past_bins(bins: Integers, geometry: Geometry) -> str:
+    return (
+        f"the region spans bins {bins[0]} to {bins[1] - 1} of its window, but only "
+        f"bins 0 to {geometry.n_bins - 1} are kept; use a shorter region, or "
+        "pooling='mean'"
+    )
