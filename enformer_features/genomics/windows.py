@@ -30,6 +30,8 @@ CENTERS = {"base": 0, "bin": BIN_SIZE // 2, "basenji": -1}
 STRANDS = ("ignore", "match", "average")
 EDGES = ("pad", "error", "nan")
 
+ENDLESS = 2**62  # longer than any contig, and safe to subtract
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -226,7 +228,7 @@ def bases_past_ends(
         The most over the shifts.
     """
     length = windows["chrom"].map(dict(contigs)).fillna(-1).to_numpy(np.int64)
-    length = np.where(length < 0, np.iinfo(np.int64).max, length)
+    length = np.where(length < 0, ENDLESS, length)
     past = np.zeros(len(windows), dtype=np.int64)
     for shift in shifts:
         start, end = shifted(windows, shift)

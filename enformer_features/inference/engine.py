@@ -97,12 +97,18 @@ class Engine:
         values : ndarray of float32, shape (n_features,)
             Empty for a row that failed.
         """
-        results = self._bins(work)
+        asked, results = self.batch_size, self._bins(work)
         with _progress(len(work.rows), self.verbose) as bar:
             for row in work.rows:
                 views = list(itertools.islice(results, work.reads.n_views))
                 yield row, self._pool(work, row, views)
                 bar.update()
+        if self.batch_size < asked:
+            msg = (
+                f"out of memory at batch_size={asked}; the results were computed with "
+                f"batch_size={self.batch_size}"
+            )
+            warn(msg, DeviceMemoryWarning)
 
     @torch.inference_mode()
     def _pool(self, work: Work, row: int, views: list[Tensor | str]) -> Floats:
@@ -208,12 +214,7 @@ class Engine:
                 "device with more memory, or close what else uses it"
             )
             raise DeviceMemoryError(msg)
-        smaller = self.batch_size // 2
-        warn(
-            f"out of memory at batch_size={self.batch_size}; going on with {smaller}",
-            DeviceMemoryWarning,
-        )
-        self.batch_size = smaller
+        self.batch_size //= 2
 
 
 def one_hot(codes: Tensor) -> Tensor:  # (B, L) uint8 -> (B, L, 4) float32

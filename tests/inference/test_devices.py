@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from enformer_features.exceptions import InputError
+from enformer_features.inference.devices import (
+    arithmetic,
+    check_batch_size,
+    resolve_batch_size,
+    resolve_device,
+    resolve_precision,
+)
+from enformer_features.model.config import EnformerConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:97", "tpu", "", None, 3])
+def test_missing_device_names_those_there_are(device):
+    with pytest.raises(InputError, match=r"is not available; there are \['cpu'"):
+        resolve_device(device)
+
+
+def test_auto_device_is_cuda_when_there_is_one_else_the_cpu():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+
+
+def test_auto_precision_is_float32_on_the_cpu_and_tf32_on_cuda():
+    assert resolve_precision("auto", CPU) == "float32"
+    assert resolve_precision("auto", torch.device("cuda")) == "tf32"
+
+
+def test_tf32_needs_cuda():
+    with pytest.raises(InputError, match="needs a CUDA device"):
+        resolve_precision("tf32", CPU)
+
+
+def test_unknown_precision_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'float32'"):
+        resolve_precision("flaot32", CPU)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "8", None, True])
+def test_batch_size_must_be_auto_or_positive(batch_size):
+    with pytest.raises(InputError, match="must be 'auto' or a whole number"):
+        check_batch_size(batch_size)
+
+
+def test_auto_batch_on_the_cpu_is_one():
+    assert resolve_batch_size("auto", CPU, EnformerConfig(), 196_608) == 1
+    assert resolve_batch_size(5, CPU, EnformerConfig(), 196_608) == 5
+
+
+def test_arithmetic_restores_the_callers_setting():
+    before = torch.backends.cudnn.allow_tf32
+    with arithmetic("tf32"):
+        assert torch.backends.cudnn.allow_tf32
+    with arithmetic("float32-exact"):
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
