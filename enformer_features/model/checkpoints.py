@@ -94,7 +94,7 @@ class Checkpoint:
     size: int
 
 
-class _Array(NamedTuple):
+class NamedArray(NamedTuple):
     """One array of a network: its name and shape with us and in a released file."""
 
     name: str
@@ -173,10 +173,11 @@ def read_config(path: str | os.PathLike[str]) -> EnformerConfig:
     weights, config = find_files(path)
     if config is None:
         return _config_from_shapes(weights, _plain(open_arrays(weights).shapes))
-    return _config_from_json(config)
+    return read_config_file(config)
 
 
-def _config_from_json(path: Path) -> EnformerConfig:
+def read_config_file(path: Path) -> EnformerConfig:
+    """Read a ``config.json``; raises a ``WeightsError`` when it is of no use."""
     try:
         return EnformerConfig.from_dict(json.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, InputError) as error:
@@ -236,13 +237,17 @@ def _digest_of(path: str, size: int, mtime_ns: int) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(
+    path: str | os.PathLike[str], config: EnformerConfig | None = None
+) -> Checkpoint:
     """Read and check the weights of a network.
 
     Parameters
     ----------
     path : path-like
         As for :func:`find_files`.
+    config : EnformerConfig, optional
+        The sizes, if they are known; else those of :func:`read_config`.
 
     Returns
     -------
@@ -264,12 +269,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     dropped. Shapes are compared before memory is taken.
     """
     weights, _ = find_files(path)
-    config = read_config(path)
+    config = config or read_config(path)
     digest, size = file_digest(weights), weights.stat().st_size
     source = open_arrays(weights)
     arrays = _check_names(weights, config, source.shapes)
     state = {array.name: _read(weights, source, array) for array in arrays}
-    _check_values(weights, state)
+    check_values(weights, state)
     if file_digest(weights) != digest:
         msg = f"{weights} changed while it was being read; load it again"
         raise WeightsError(msg)
@@ -356,7 +361,7 @@ def _released_state(module: Enformer) -> dict[str, Tensor]:
         .to("cpu", torch.float32)
         .reshape(array.released_shape)
         .contiguous()
-        for array in _arrays_of(module)
+        for array in arrays_of(module)
     }
 
 
@@ -371,9 +376,10 @@ def _replacing(path: Path) -> Iterator[Path]:
         os.replace(file, path)
 
 
-def _arrays_of(module: Enformer) -> list[_Array]:
+def arrays_of(module: Enformer) -> list[NamedArray]:
+    """List the arrays of a network, but for the batch counters."""
     return [
-        _Array(
+        NamedArray(
             name,
             tuple(value.shape),
             _released_name(name),
@@ -411,7 +417,7 @@ def _plain(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 
 def _check_names(
     path: Path, config: EnformerConfig, shapes: Mapping[str, tuple[int, ...]]
-) -> list[_Array]:
+) -> list[NamedArray]:
     """Compare a file's names and shapes with the network's; return its arrays."""
     arrays = _blueprint(path, config, len(shapes))
     expected = {array.released: array.released_shape for array in arrays}
@@ -437,20 +443,20 @@ def _check_names(
     return arrays
 
 
-def _blueprint(path: Path, config: EnformerConfig, n_found: int) -> list[_Array]:
+def _blueprint(path: Path, config: EnformerConfig, n_found: int) -> list[NamedArray]:
     """List the arrays of a network without making one; its sizes may be nonsense."""
     try:
         if config.depth > n_found:
             msg = f"depth={config.depth}, but the file has only {n_found} arrays"
             raise OverflowError(msg)
         with torch.device("meta"):
-            return _arrays_of(Enformer(config))
+            return arrays_of(Enformer(config))
     except (OverflowError, RuntimeError, TypeError) as error:
         msg = f"{path} does not fit its {CONFIG}: {error}"
         raise WeightsError(msg) from error
 
 
-def _read(path: Path, source: ArraySource, array: _Array) -> Tensor:
+def _read(path: Path, source: ArraySource, array: NamedArray) -> Tensor:
     names = [name for name in source.shapes if _plain_name(name) == array.released]
     first, *others = (source.read(name) for name in names)
     for other in others:
@@ -464,16 +470,17 @@ def _read(path: Path, source: ArraySource, array: _Array) -> Tensor:
     return first.to(torch.float32, copy=True).reshape(array.shape).contiguous()
 
 
-def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+def check_values(label: object, state: Mapping[str, Tensor]) -> None:
+    """Refuse NaN, infinite values and negative variances; names the arrays."""
     faults = [
         f"{_released_name(name)} ({int((~value.isfinite()).sum())} of {value.numel()})"
         for name, value in state.items()
         if not value.isfinite().all()
     ]
     if faults:
-        msg = f"{path} has NaN or infinite values in {first_few(faults)}"
+        msg = f"{label} has NaN or infinite values in {first_few(faults)}"
         raise WeightsError(msg)
     for name, value in state.items():
         if name.endswith("running_var") and value.min() < 0:
-            msg = f"{path}: the variance {_released_name(name)} has negative values"
+            msg = f"{label}: the variance {_released_name(name)} has negative values"
             raise WeightsError(msg)

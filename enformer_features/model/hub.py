@@ -1,0 +1,181 @@
+"""Weights on the Hugging Face hub, and the digests that they had before."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import WeightsError
+from .checkpoints import CONFIG, PICKLE, SAFETENSORS, file_digest
+
+_log = logging.getLogger("enformer_features")
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """Where weights are on the hub, and what is known of them.
+
+    Parameters
+    ----------
+    repo_id : str
+        ``"organisation/name"``.
+    revision : str, optional
+        A commit, tag or branch; the newest when left out.
+    sha256 : str, optional
+        Hexadecimal digest of the weights file, where somebody has verified it.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    sha256: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name under which a digest is recorded, ``org/name[@revision]``."""
+        return f"{self.repo_id}@{self.revision}" if self.revision else self.repo_id
+
+
+def fetch_weights(source: HubWeights) -> Path:
+    """Return the weights file, downloaded if need be, and checked by its digest.
+
+    Raises
+    ------
+    WeightsError
+        When the hub cannot be reached and the file is not here, or when it is not
+        the file that was verified, or first seen, under this name.
+    """
+    path = _download(source, (SAFETENSORS, PICKLE))
+    digest, expected = file_digest(path), known_digest(source)
+    if expected is None:
+        _record(source, path, digest)
+    elif digest != expected:
+        raise WeightsError(_other_weights(source, path, digest, expected))
+    return path
+
+
+def fetch_config(source: HubWeights) -> Path:
+    """Return the repository's ``config.json``, downloaded if need be."""
+    return _download(source, (CONFIG,))
+
+
+def local_weights(source: HubWeights) -> Path | None:
+    """Return the weights file if it was downloaded before; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in (SAFETENSORS, PICKLE):
+        found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def known_digest(source: HubWeights) -> str | None:
+    """Return the digest that was verified, or else recorded at the first load."""
+    if source.sha256:
+        return f"sha256:{source.sha256}"
+    entry = _read_records().get(source.label)
+    return entry["digest"] if entry else None
+
+
+def _download(source: HubWeights, names: tuple[str, ...]) -> Path:
+    """Return the first of these files that the repository has."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    failure: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(source.repo_id, name, revision=source.revision))
+        except EntryNotFoundError as error:  # not in the repository, or not in reach
+            failure = error
+        except Exception as error:  # of many kinds: connection, access, names
+            failure = error
+            break
+    raise WeightsError(_advice(source, names, failure)) from failure
+
+
+def _advice(source: HubWeights, names: tuple[str, ...], error: object) -> str:
+    folder = source.repo_id.split("/")[-1]
+    revision = f" --revision {source.revision}" if source.revision else ""
+    reason = str(error).strip().split("\n")[0]
+    return (
+        f"{source.label}: {' or '.join(names)} is not on this machine and could not be "
+        f"had from the Hugging Face hub ({type(error).__name__}: {reason}). On a "
+        f"machine with access run `hf download {source.repo_id}{revision} --local-dir "
+        f"{folder}`, copy the folder here and pass weights='./{folder}'; or try the "
+        "package with weights='untrained-tiny'"
+    )
+
+
+def _other_weights(source: HubWeights, path: Path, digest: str, expected: str) -> str:
+    if source.sha256:
+        return (
+            f"{path} has the digest {digest}, but {source.label} is known to have "
+            f"{expected}: the file is damaged or was exchanged; download it again"
+        )
+    return (
+        f"{path} has the digest {digest}, but the file that was first loaded as "
+        f"{source.label} had {expected}. If the change is meant, delete the entry "
+        f"{source.label!r} from {records_file()}"
+    )
+
+
+def records_file() -> Path:
+    """Return the file of the digests that weights had when they were first loaded.
+
+    ``weights.json`` in ``ENFORMER_FEATURES_CACHE`` if that is set, else in
+    ``enformer_features`` in the platform's folder for caches.
+    """
+    named = os.environ.get("ENFORMER_FEATURES_CACHE")
+    folder = Path(named) if named else Path(_caches()) / "enformer_features"
+    return folder.expanduser().absolute() / "weights.json"
+
+
+def _caches() -> str:
+    if sys.platform == "win32":
+        return os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    if sys.platform == "darwin":
+        return "~/Library/Caches"
+    return os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+
+
+def _read_records() -> dict[str, Any]:
+    path = records_file()
+    try:
+        records = json.loads(path.read_text("utf-8"))
+    except OSError:  # not there, or not for us to read
+        return {}
+    except ValueError as error:
+        msg = f"{path}, which keeps the digests of weights, is damaged: delete it"
+        raise WeightsError(msg) from error
+    if not isinstance(records, dict):
+        msg = f"{path}, which keeps the digests of weights, is damaged: delete it"
+        raise WeightsError(msg)
+    return records
+
+
+def _record(source: HubWeights, path: Path, digest: str) -> None:
+    entry = {"digest": digest, "size": path.stat().st_size, "path": str(path)}
+    _log.info(
+        "%s: %d bytes in %s, %s; nobody has verified this digest, it is recorded in %s",
+        *(source.label, entry["size"], path, digest, records_file()),
+    )
+    records = json.dumps({**_read_records(), source.label: entry}, indent=2)
+    try:
+        _replace(records_file(), records + "\n")
+    except OSError as error:
+        _log.info("the digest of %s could not be recorded: %s", source.label, error)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as tmp:
+        file = Path(tmp, path.name)
+        file.write_text(text, encoding="utf-8")
+        os.replace(file, path)

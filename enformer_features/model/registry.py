@@ -1,0 +1,315 @@
+"""From what a user calls weights to a network that is ready to run.
+
+Weights are a name (``"enformer"``, ``"untrained-tiny"``), a path, the id of a
+repository on the Hugging Face hub (``"org/name"``, ``"org/name@revision"``), or a
+:class:`ModelHandle`. Nothing here falls back to anything: either the weights that
+were asked for are loaded, or an error says why not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ..exceptions import InputTypeError, UntrainedWeightsWarning, WeightsError, warn
+from . import hub
+from .checkpoints import (
+    PICKLE_SUFFIXES,
+    build,
+    file_digest,
+    find_files,
+    read_checkpoint,
+    read_config,
+    read_config_file,
+)
+from .config import EnformerConfig
+from .enformer import Enformer
+from .handle import ModelHandle
+from .hub import HubWeights
+from .untrained import untrained_digest, untrained_network
+
+__all__ = [
+    "PUBLISHED",
+    "UNTRAINED",
+    "LoadedModel",
+    "ModelHandle",
+    "Weights",
+    "check_weights_argument",
+    "clear_loaded",
+    "load_weights",
+    "weights_config",
+    "weights_digest",
+]
+
+Weights = str | os.PathLike[str] | ModelHandle
+
+UNTRAINED = {
+    "untrained": EnformerConfig(),
+    "untrained-tiny": EnformerConfig(
+        dim=96, depth=2, heads=4, attn_dim_key=24, dim_divisible_by=16
+    ),
+}
+# The digest is unknown to us: it is recorded at the first load and compared later.
+PUBLISHED = {"enformer": HubWeights("EleutherAI/enformer-official-rough")}
+
+MAX_LOADED = 2
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
+_LOADED: OrderedDict[tuple[str, str, str], Enformer] = OrderedDict()
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network that is ready to run.
+
+    Attributes
+    ----------
+    module : Enformer
+        In evaluation mode, on its device, without gradients for its parameters. It
+        is shared by all who load the same weights: do not change it.
+    config : EnformerConfig
+    digest : str
+        ``"sha256:..."``, or ``"untrained:..."``.
+    name : str
+        What the weights were called.
+    trained : bool
+        False for random weights.
+    """
+
+    module: Enformer
+    config: EnformerConfig
+    digest: str
+    name: str
+    trained: bool
+
+
+def check_weights_argument(weights: object) -> None:
+    """Refuse what cannot be weights; reads no file and asks no network.
+
+    Raises
+    ------
+    WeightsError
+        When a name is not known; the message has the nearest and all names.
+    InputTypeError
+        When it is neither a string, a path, nor a :class:`ModelHandle`.
+
+    Examples
+    --------
+    >>> check_weights_argument("untrained-tiny")
+    >>> check_weights_argument("enfromer")
+    Traceback (most recent call last):
+    ...
+    enformer_features.exceptions.WeightsError: weights='enfromer' is not known; did \
+you mean 'enformer'? Give 'enformer', 'untrained', 'untrained-tiny', a path \
+(./folder), a hub id (org/name), or a ModelHandle
+    """
+    _source(weights)
+
+
+def weights_config(weights: Weights) -> EnformerConfig:
+    """Return the sizes of a network, without its arrays.
+
+    Parameters
+    ----------
+    weights : str, path-like or ModelHandle
+        A known name needs no file; a path is asked for its ``config.json``, or for
+        the shapes in its header; of a hub repository only ``config.json`` is fetched.
+
+    Examples
+    --------
+    >>> weights_config("enformer").embedding_dim
+    3072
+    """
+    return _source(weights).config
+
+
+def weights_digest(weights: Weights) -> str:
+    """Return the identity of weights.
+
+    Returns
+    -------
+    str
+        ``"sha256:<hex>"`` of the weights file, remembered while the file stays as it
+        is; of a hub repository the digest that its file had when it was first loaded,
+        with which every load compares; of a :class:`ModelHandle` its digest;
+        ``"untrained:<hex>"`` for the untrained names.
+    """
+    with _LOCK:
+        return _source(weights).digest
+
+
+def load_weights(weights: Weights, device: str | torch.device = "cpu") -> LoadedModel:
+    """Load a network, or give the one that this process has loaded already.
+
+    Parameters
+    ----------
+    weights : str, path-like or ModelHandle
+        ``"enformer"`` (official), ``"untrained"``, ``"untrained-tiny"``, a path, a hub
+        id ``"org/name"`` or ``"org/name@revision"``, or a network in memory. Our
+        names go first, then existing paths; ``./x``, ``~/x`` and names of weights
+        files are always paths.
+    device : str or torch.device, default="cpu"
+
+    Returns
+    -------
+    LoadedModel
+        The two that were used last are kept in memory; see :func:`clear_loaded`.
+
+    Raises
+    ------
+    WeightsError
+        When the weights are unknown, out of reach, damaged, incomplete, or not those
+        that had this name before.
+
+    Warns
+    -----
+    UntrainedWeightsWarning
+        At every load of random weights.
+    """
+    source = _source(weights)
+    if not source.trained:
+        msg = f"weights={source.name!r} are random: the numbers mean nothing biological"
+        warn(msg, UntrainedWeightsWarning)
+    with _LOCK:
+        digest = source.digest
+        key = digest, source.config.to_json(), str(torch.device(device))
+        module = _LOADED.pop(key, None) or _ready(source, key[-1])
+        _LOADED[key] = module
+        while len(_LOADED) > MAX_LOADED:
+            _LOADED.popitem(last=False)
+    return LoadedModel(module, module.config, digest, source.name, source.trained)
+
+
+def clear_loaded() -> None:
+    """Let go of the networks that are kept in memory."""
+    with _LOCK:
+        _LOADED.clear()
+
+
+def _ready(source: _Source, device: str) -> Enformer:
+    return source.network().to(device).eval().requires_grad_(False)
+
+
+class _Source(Protocol):
+    """One kind of weights: what they are called, what they are, how to get them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trained(self) -> bool: ...
+    @property
+    def config(self) -> EnformerConfig: ...
+    @property
+    def digest(self) -> str: ...
+
+    def network(self) -> Enformer: ...
+
+
+class _Untrained:
+    trained = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.config = UNTRAINED[name]
+        self.digest = untrained_digest(self.config)
+
+    def network(self) -> Enformer:
+        return untrained_network(self.config)
+
+
+class _Files:
+    trained = True
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+
+    @property
+    def config(self) -> EnformerConfig:
+        return read_config(self.path)
+
+    @property
+    def digest(self) -> str:
+        return file_digest(find_files(self.path)[0])
+
+    def network(self) -> Enformer:
+        return build(read_checkpoint(self.path))
+
+
+class _Hub:
+    trained = True
+
+    def __init__(self, entry: HubWeights, name: str) -> None:
+        self.name = name
+        self.entry = entry
+
+    @property
+    def config(self) -> EnformerConfig:
+        if self.name in PUBLISHED:
+            return EnformerConfig()
+        return read_config_file(hub.fetch_config(self.entry))
+
+    @property
+    def digest(self) -> str:
+        return hub.known_digest(self.entry) or file_digest(
+            hub.fetch_weights(self.entry)
+        )
+
+    def network(self) -> Enformer:
+        return build(read_checkpoint(hub.fetch_weights(self.entry), self.config))
+
+
+def _source(weights: object) -> _Source:
+    if isinstance(weights, ModelHandle):
+        return weights
+    if isinstance(weights, os.PathLike):
+        return _Files(Path(os.fspath(weights)))
+    if not isinstance(weights, str):
+        msg = (
+            f"weights must be a name, a path or a ModelHandle, not "
+            f"{type(weights).__name__}"
+        )
+        if isinstance(weights, torch.nn.Module):
+            msg += ": pass ModelHandle(network)"
+        raise InputTypeError(msg)
+    return _source_of_text(weights)
+
+
+def _source_of_text(weights: str) -> _Source:
+    if weights in UNTRAINED:
+        return _Untrained(weights)
+    if weights in PUBLISHED:
+        return _Hub(PUBLISHED[weights], weights)
+    if _must_be_path(weights) or (weights and os.path.exists(weights)):
+        return _Files(Path(weights))
+    hub_id = _HUB_ID.fullmatch(weights)
+    if hub_id is None:
+        raise WeightsError(_unknown(weights))
+    return _Hub(HubWeights(hub_id[1], revision=hub_id[2]), weights)
+
+
+def _must_be_path(weights: str) -> bool:
+    return (
+        weights.startswith((".", "~"))
+        or os.path.isabs(weights)
+        or weights.endswith((".safetensors", *PICKLE_SUFFIXES))
+    )
+
+
+def _unknown(weights: str) -> str:
+    names = sorted((*PUBLISHED, *UNTRAINED))
+    near = difflib.get_close_matches(weights, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(repr(name) for name in names)
+    return (
+        f"weights={weights!r} is not known{hint} Give {listed}, a path (./folder), "
+        "a hub id (org/name), or a ModelHandle"
+    )
