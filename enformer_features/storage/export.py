@@ -111,6 +111,31 @@ def to_anndata(
     return AnnData(X=x, obs=obs_table, var=var_table, obsm=arrays, uns=uns)
 
 
+def check_obs(obs: pd.DataFrame, *, make_unique: bool = False) -> None:
+    """Raise what :func:`to_anndata` would raise for a table, before any work.
+
+    Parameters
+    ----------
+    obs : DataFrame
+    make_unique : bool
+        As for :func:`to_anndata`.
+
+    Raises
+    ------
+    InputError
+        If names repeat or are missing, or a column cannot be kept in a file.
+
+    Examples
+    --------
+    >>> check_obs(pd.DataFrame(index=["GATA1", "GATA1"]))
+    Traceback (most recent call last):
+    ...
+    enformer_features.exceptions.InputError: obs: names that repeat: GATA1; rename \
+them or give make_unique=True
+    """
+    _obs_table(obs, len(obs), make_unique)
+
+
 def write_h5ad(
     adata: AnnData, path: str | PathLike[str], *, overwrite: bool = False
 ) -> None:
@@ -315,7 +340,7 @@ def _check_keys(keys: Sequence[object] | Mapping[str, object], where: str) -> No
 
 def _provenance_entry(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values one by one, and all of them as JSON."""
-    record: dict[str, Any] = {"package_version": __version__}
+    record: dict[str, Any] = {"enformer_features_version": __version__}
     for key, value in provenance.items():
         record[key] = value.item() if isinstance(value, np.generic) else value
     _check_keys(record, "provenance")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from enformer_features.exceptions import InputError, InputTypeError, StoreError
-from enformer_features.storage.export import to_anndata, write_h5ad
+from enformer_features.storage.export import check_obs, to_anndata, write_h5ad
 
 PROVENANCE = {
     "weights": "untrained-tiny",
@@ -105,7 +105,7 @@ def test_provenance_travels_as_plain_values_and_as_json() -> None:
     record = json.loads(entry.pop("provenance_json"))
     assert {key: record[key] for key in PROVENANCE} == PROVENANCE
     assert set(entry) == {
-        "package_version",
+        "enformer_features_version",
         "weights",
         "weights_digest",
         "sequence_length",
@@ -158,6 +158,9 @@ def test_repeated_observation_names_are_refused_or_made_unique() -> None:
     obs = regions().set_axis(["a", "b", "a"])
     with pytest.raises(InputError, match=r"obs: names that repeat: a; .*make_unique"):
         export(obs)
+    with pytest.raises(InputError, match=r"obs: names that repeat: a"):
+        check_obs(obs)
+    check_obs(obs, make_unique=True)
     assert list(export(obs, make_unique=True).obs_names) == ["a", "b", "a-1"]
 
 
