@@ -13,7 +13,7 @@ from enformer_features.genomics._columns import ALIASES, refuse_missing_column
 from enformer_features.genomics._text import open_text
 
 ACCEPTED: dict[str, tuple[str, ...]] = {
-    "gene_id": ("gene_id", "id"),
+    "gene_id": ("gene_id",),
     "chrom": ALIASES["chrom"],
     "start": ALIASES["start"],
     "end": ALIASES["end"],

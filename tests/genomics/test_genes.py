@@ -222,7 +222,7 @@ def test_a_column_of_starts_may_be_named_and_its_gaps_are_listed(tmp_path):
 
 
 def test_a_table_of_gene_bodies_has_its_tss_at_the_5_prime_end(tmp_path):
-    text = "id,chr,start,end,strand,peak\nG1,1,5,9,+,\nG2,1,5,9,-,7\n"
+    text = "gene_id,chr,start,end,strand,peak\nG1,1,5,9,+,\nG2,1,5,9,-,7\n"
     path = write(tmp_path, text, "a.csv")
     assert read_genes(path)["tss"].tolist() == [5, 8]
     genes = read_genes(path, tss="peak", missing_tss="gene")
