@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "model": BASE,
     "inference": BASE | {"genomics", "model"},
     "storage": BASE | {"genomics", "model", "inference"},
-    "datasets": BASE | {"genomics"},
+    "datasets": BASE | {"genomics", "storage"},
     "estimators": BASE | {"genomics", "model", "inference", "storage"},
 }
 ESTIMATORS = BELOW["estimators"] | {"estimators"}
