@@ -24,7 +24,7 @@ from enformer_features.exceptions import GenomeError
 
 MAX_BLOCK = 1 << 16
 MIN_BLOCK = 28  # the empty block that ends a file
-SAMPLED_BLOCKS = 64
+SAMPLED_BLOCKS = 4096  # all of 256 MB of text
 
 
 class BadIndexError(Exception):
@@ -158,7 +158,9 @@ def format_gzi(blocks: NDArray[np.int64]) -> bytes:
 def _doubtful(text_sizes: NDArray[np.int64]) -> list[int]:
     """Choose the blocks to look up: those of unusual size, and an even sample.
 
-    A writer fills all blocks alike, so a wrong entry makes its neighbours unusual.
+    A writer fills all blocks alike, so a wrong text start makes its neighbours
+    unusual. A wrong compressed start that the sample misses points at no block, so
+    that reading there fails.
     """
     if not text_sizes.size:
         return []

@@ -171,12 +171,15 @@ class Genome:
             letters = self._own_reader().read(chrom, start, end)
         except _READ_FAULTS as error:
             msg = (
-                f"cannot read {place}: {error}; if the file is damaged, copy or "
-                "download it again"
+                f"cannot read {place}: {error}; delete its .gzi if there is one, or, "
+                "if the file itself is damaged, copy or download it again"
             )
             raise GenomeError(msg) from error
         if len(letters) != end - start or ">" in letters:
-            msg = f"{place} is not wrapped evenly; rewrap it (seqkit seq -w 60)"
+            msg = (
+                f"{place} is not plain letters in even lines; rewrap the file, for "
+                "example with: seqkit seq -w 60"
+            )
             raise GenomeError(msg)
         return encode(
             letters, ambiguous=self.ambiguous, label=place, first_position=start
