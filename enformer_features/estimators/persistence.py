@@ -88,7 +88,9 @@ def save_model(
     Parameters
     ----------
     model : estimator
-        Fitted. An `EnformerEmbedder` may stand anywhere in it.
+        Fitted. An `EnformerEmbedder` may stand anywhere in it. Of a grid search save
+        ``best_estimator_``: scorers and splitters, like the trees of a random forest,
+        are not among the types that are read without a pickle.
     path : path
     overwrite : bool
         Whether an existing file may be replaced.
@@ -254,8 +256,8 @@ def _serialise(model: BaseEstimator) -> tuple[str, bytes, str]:
     note = f"pickled because {reason}"
     data = _pickled(model, reason)
     warn(
-        f"the model is {note}; it can only be loaded with "
-        "load_model(path, allow_pickle=True)",
+        f"the model is {note}. It can only be loaded with load_model(path, "
+        "allow_pickle=True); paths and names instead of objects in memory avoid that",
         EnformerFeaturesWarning,
         stacklevel=4,
     )
@@ -271,7 +273,7 @@ def _pickled(model: BaseEstimator, reason: str) -> bytes:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         msg = (
             f"the model cannot be saved ({reason}) nor pickled ({error}); replace "
-            "lambdas and nested functions by functions of a module"
+            "lambdas by functions of a module, and objects in memory by paths or names"
         )
         raise InputError(msg) from error
     return buffer.getvalue()
