@@ -111,7 +111,7 @@ def check_weights_argument(weights: object) -> None:
 you mean 'enformer'? Give 'enformer', 'untrained', 'untrained-tiny', a path \
 (./folder), a hub id (org/name), or a ModelHandle
     """
-    _source(weights)
+    resolve(weights)
 
 
 def weights_config(weights: Weights) -> EnformerConfig:
@@ -128,7 +128,7 @@ def weights_config(weights: Weights) -> EnformerConfig:
     >>> weights_config("enformer").embedding_dim
     3072
     """
-    return _source(weights).config
+    return resolve(weights).config
 
 
 def weights_digest(weights: Weights) -> str:
@@ -143,7 +143,7 @@ def weights_digest(weights: Weights) -> str:
         ``"untrained:<hex>"`` for the untrained names.
     """
     with _LOCK:
-        return _source(weights).digest
+        return resolve(weights).digest
 
 
 def load_weights(weights: Weights, device: str | torch.device = "cpu") -> LoadedModel:
@@ -174,7 +174,7 @@ def load_weights(weights: Weights, device: str | torch.device = "cpu") -> Loaded
     UntrainedWeightsWarning
         At every load of random weights.
     """
-    source = _source(weights)
+    source = resolve(weights)
     if not source.trained:
         msg = f"weights={source.name!r} are random: the numbers mean nothing biological"
         warn(msg, UntrainedWeightsWarning)
@@ -194,23 +194,31 @@ def clear_loaded() -> None:
         _LOADED.clear()
 
 
-def _ready(source: _Source, device: str) -> Enformer:
+def _ready(source: Source, device: str) -> Enformer:
     return source.network().to(device).eval().requires_grad_(False)
 
 
-class _Source(Protocol):
+class Source(Protocol):
     """One kind of weights: what they are called, what they are, how to get them."""
 
     @property
-    def name(self) -> str: ...
-    @property
-    def trained(self) -> bool: ...
-    @property
-    def config(self) -> EnformerConfig: ...
-    @property
-    def digest(self) -> str: ...
+    def name(self) -> str:
+        """What they are called."""
 
-    def network(self) -> Enformer: ...
+    @property
+    def trained(self) -> bool:
+        """False for random weights."""
+
+    @property
+    def config(self) -> EnformerConfig:
+        """The sizes of the network, without its arrays."""
+
+    @property
+    def digest(self) -> str:
+        """The identity."""
+
+    def network(self) -> Enformer:
+        """Make the network, on the CPU."""
 
 
 class _Untrained:
@@ -225,7 +233,9 @@ class _Untrained:
         return untrained_network(self.config)
 
 
-class _Files:
+class FileSource:
+    """Weights in a file or folder."""
+
     trained = True
 
     def __init__(self, path: Path) -> None:
@@ -234,17 +244,22 @@ class _Files:
 
     @property
     def config(self) -> EnformerConfig:
+        """The sizes, from ``config.json`` or the header."""
         return read_config(self.path)
 
     @property
     def digest(self) -> str:
+        """The digest of the file."""
         return file_digest(find_files(self.path)[0])
 
     def network(self) -> Enformer:
+        """Read and check the file."""
         return build(read_checkpoint(self.path))
 
 
-class _Hub:
+class HubSource:
+    """Weights on the hub."""
+
     trained = True
 
     def __init__(self, entry: HubWeights, name: str) -> None:
@@ -253,25 +268,29 @@ class _Hub:
 
     @property
     def config(self) -> EnformerConfig:
+        """The published sizes, or those of the repository's ``config.json``."""
         if self.name in PUBLISHED:
             return EnformerConfig()
         return read_config_file(hub.fetch_config(self.entry))
 
     @property
     def digest(self) -> str:
+        """What is known or recorded of them; else the file is fetched."""
         return hub.known_digest(self.entry) or file_digest(
             hub.fetch_weights(self.entry)
         )
 
     def network(self) -> Enformer:
+        """Fetch, compare with the known digest, and read."""
         return build(read_checkpoint(hub.fetch_weights(self.entry), self.config))
 
 
-def _source(weights: object) -> _Source:
+def resolve(weights: object) -> Source:
+    """Tell what kind of weights is meant; see :func:`load_weights`."""
     if isinstance(weights, ModelHandle):
         return weights
     if isinstance(weights, os.PathLike):
-        return _Files(Path(os.fspath(weights)))
+        return FileSource(Path(os.fspath(weights)))
     if not isinstance(weights, str):
         msg = (
             f"weights must be a name, a path or a ModelHandle, not "
@@ -280,20 +299,20 @@ def _source(weights: object) -> _Source:
         if isinstance(weights, torch.nn.Module):
             msg += ": pass ModelHandle(network)"
         raise InputTypeError(msg)
-    return _source_of_text(weights)
+    return _resolve_text(weights)
 
 
-def _source_of_text(weights: str) -> _Source:
+def _resolve_text(weights: str) -> Source:
     if weights in UNTRAINED:
         return _Untrained(weights)
     if weights in PUBLISHED:
-        return _Hub(PUBLISHED[weights], weights)
+        return HubSource(PUBLISHED[weights], weights)
     if _must_be_path(weights) or (weights and os.path.exists(weights)):
-        return _Files(Path(weights))
+        return FileSource(Path(weights))
     hub_id = _HUB_ID.fullmatch(weights)
     if hub_id is None:
         raise WeightsError(_unknown(weights))
-    return _Hub(HubWeights(hub_id[1], revision=hub_id[2]), weights)
+    return HubSource(HubWeights(hub_id[1], revision=hub_id[2]), weights)
 
 
 def _must_be_path(weights: str) -> bool:

@@ -12,7 +12,7 @@ from .enformer import Enformer
 from .layers import TransformerBlock, lecun_
 
 SEED = 20211004
-CALIBRATION_BATCH = (4, 4096)  # sequences, bp
+CALIBRATION_BATCH = (4, 32)  # sequences, bins
 
 
 def untrained_network(config: EnformerConfig) -> Enformer:
@@ -45,7 +45,8 @@ def untrained_network(config: EnformerConfig) -> Enformer:
         for block in network.transformer:
             assert isinstance(block, TransformerBlock)
             lecun_(block.attention.to_out.weight)
-        calibrate(network, random_one_hot(*CALIBRATION_BATCH))
+        n_sequences, n_bins = CALIBRATION_BATCH
+        calibrate(network, random_one_hot(n_sequences, n_bins * config.bin_size))
     return network
 
 
@@ -82,7 +83,7 @@ def calibrate(network: Enformer, one_hot: Tensor) -> None:
     for norm in norms:
         norm.train()
         norm.momentum = 1.0  # the statistics of this pass alone
-    network(one_hot)
+    network.final_pointwise(network.transform(network.tower(one_hot)))  # all bins
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
