@@ -1,5 +1,98 @@
-"""Enformer features for scikit-learn: predict your own measurement from DNA."""
+"""Enformer features for scikit-learn: predict your own measurement from DNA.
+
+Names are imported when they are asked for, so that importing the package is light.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+from .exceptions import (
+    EnformerFeaturesError,
+    EnformerFeaturesWarning,
+    GenomeError,
+    InputError,
+    InputTypeError,
+    StoreError,
+    UntrainedWeightsWarning,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from .datasets import make_toy_genome
+    from .estimators.baselines import SequenceCompositionBaseline
+    from .estimators.embedder import EnformerEmbedder
+    from .estimators.persistence import load_model, save_model
+    from .genomics.genes import align, read_genes
+    from .genomics.genome import Genome
+    from .genomics.regions import read_regions
+    from .inference.pooling import Pool
+    from .inference.tracks import TrackSelection, read_tracks, select_tracks
+    from .model.config import EnformerConfig
+    from .model.enformer import Enformer
+    from .model.handle import ModelHandle
+    from .storage.export import write_h5ad
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Enformer",
+    "EnformerConfig",
+    "EnformerEmbedder",
+    "EnformerFeaturesError",
+    "EnformerFeaturesWarning",
+    "Genome",
+    "GenomeError",
+    "InputError",
+    "InputTypeError",
+    "ModelHandle",
+    "Pool",
+    "SequenceCompositionBaseline",
+    "StoreError",
+    "TrackSelection",
+    "UntrainedWeightsWarning",
+    "WeightsError",
+    "align",
+    "load_model",
+    "make_toy_genome",
+    "read_genes",
+    "read_regions",
+    "read_tracks",
+    "save_model",
+    "select_tracks",
+    "write_h5ad",
+]
+
+_MODULES = {
+    "Enformer": "model.enformer",
+    "EnformerConfig": "model.config",
+    "EnformerEmbedder": "estimators.embedder",
+    "Genome": "genomics.genome",
+    "ModelHandle": "model.handle",
+    "Pool": "inference.pooling",
+    "SequenceCompositionBaseline": "estimators.baselines",
+    "TrackSelection": "inference.tracks",
+    "align": "genomics.genes",
+    "load_model": "estimators.persistence",
+    "make_toy_genome": "datasets",
+    "read_genes": "genomics.genes",
+    "read_regions": "genomics.regions",
+    "read_tracks": "inference.tracks",
+    "save_model": "estimators.persistence",
+    "select_tracks": "inference.tracks",
+    "write_h5ad": "storage.export",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -260,8 +260,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             When a parameter, any row, or the targets cannot be used; all bad rows are
             reported together.
         """
-        self._check_parameters()
-        samples = self._resolve_input(X, reset=True)
+        samples = self._resolve(X, reset=True)
         if y is not None:
             check_targets(X, y, len(samples))
         self._lay_out(samples)
@@ -327,7 +326,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             ``tss_bin`` (kept bin of the centred base), ``name``, ``n_fraction`` and
             ``reason``: why the row cannot be computed, or "".
         """
-        return self._describe(self._prepare(X))
+        return self._describe(self._prepare(self._resolve(X)))
 
     def plan(self, X: Any) -> Plan:
         """Say what ``transform(X)`` would cost; runs nothing.
@@ -340,7 +339,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         -------
         Plan
         """
-        job = self._prepare(X)
+        job = self._prepare(self._resolve(X))
         cache = self._row_cache()
         may_know = cache is not None and len(cache) > 0
         # Without anything to look up, the weights need not even be there.
@@ -377,11 +376,12 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         """
         from enformer_features.storage.export import check_obs, to_anndata
 
-        job = self._prepare(X)
-        obs = self._obs(job)
-        check_obs(obs, make_unique=make_unique)
+        samples = self._resolve(X)
+        names = samples.names
+        check_obs(pd.DataFrame(index=names), make_unique=make_unique)
+        job = self._prepare(samples)
         features = self._compute(job)
-        obs["reason"] = features.reasons
+        obs = self._obs(job).set_axis(names).assign(reason=features.reasons)
         provenance = self.provenance() | {"batch_size_used": features.batch_size}
         return to_anndata(
             features.values,
@@ -466,15 +466,17 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         )
 
     def _embed(self, X: Any) -> tuple[_Job, Features]:
-        job = self._prepare(X)
+        job = self._prepare(self._resolve(X))
         return job, self._compute(job)
 
-    def _prepare(self, X: Any) -> _Job:
-        """Check and read everything but the weights."""
+    def _resolve(self, X: Any, *, reset: bool = False) -> Samples:
         self._check_parameters()
+        return self._resolve_input(X, reset=reset)
+
+    def _prepare(self, samples: Samples) -> _Job:
+        """Check and read everything but the weights; sizes come last."""
         raising = self.on_error == "raise"
-        layout = self._lay_out(self._resolve_input(X, reset=False))
-        scanned = scan(layout, raising=raising)
+        scanned = scan(self._lay_out(samples), raising=raising)
         recipe = self._recipe()
         layout, bins = scanned.layout.pool_bins(
             recipe.pools, recipe.geometry, raising=raising
@@ -578,13 +580,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         return table.assign(n_fraction=job.scanned.n_fraction)
 
     def _obs(self, job: _Job) -> pd.DataFrame:
-        """Return regions and windows, named by the user's labels if they are text."""
+        """Return windows and regions side by side."""
         table, regions = self._describe(job), job.scanned.layout.regions
-        if regions is not None:
-            table = table.join(regions[["start", "end", "strand", "tss"]])
-        if not all(isinstance(label, str) for label in table.index):
-            table.index = pd.Index(table["name"], name=None)
-        return table
+        if regions is None:
+            return table
+        return pd.concat([table, regions[["start", "end", "strand", "tss"]]], axis=1)
 
     def _row_cache(self) -> MemoryCache | None:
         return SHARED if self.cache == "memory" else self.cache
@@ -621,11 +621,11 @@ class _Job:
     backend: Backend
 
 
-def _check_shifts(shifts: object, sequence_length: int) -> None:
+def _check_shifts(shifts: Any, sequence_length: int) -> None:
     is_tuple = isinstance(shifts, tuple | list) and len(shifts) > 0
     if not is_tuple or not all(
         isinstance(shift, int | np.integer) and abs(shift) <= sequence_length // 2
-        for shift in shifts  # type: ignore[attr-defined]
+        for shift in shifts
     ):
         msg = (
             f"shifts={shifts!r} must be a tuple of whole numbers of bp, none beyond "
@@ -634,9 +634,9 @@ def _check_shifts(shifts: object, sequence_length: int) -> None:
         raise InputError(msg)
 
 
-def _check_fraction(fraction: object) -> None:
+def _check_fraction(fraction: Any) -> None:
     is_number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-    if not is_number or not 0 <= fraction <= 1:  # type: ignore[operator]
+    if not is_number or not 0 <= fraction <= 1:
         msg = f"max_n_fraction={fraction!r} must be a number from 0 to 1"
         raise InputError(msg)
 

@@ -25,7 +25,7 @@ from enformer_features.genomics.encoding import (
     encode,
     resize_codes,
 )
-from enformer_features.genomics.regions import region_table
+from enformer_features.genomics.regions import region_names, region_table
 
 Codes = npt.NDArray[np.uint8]
 SHORTEST_DNA = 128
@@ -55,6 +55,15 @@ class Samples:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.index)
+
+    @property
+    def names(self) -> pd.Index:
+        """The labels, if they are text; else what the regions are called."""
+        if all(isinstance(label, str) for label in self.index):
+            return self.index
+        if self.regions is None:
+            return self.index.astype(str)
+        return pd.Index(region_names(self.regions))
 
 
 def resolve_samples(
@@ -296,7 +305,7 @@ def _check_label_order(X: Any, y: Any) -> None:
     if ours.equals(theirs) or len(ours) != len(theirs):
         return
     if sorted(map(str, ours)) == sorted(map(str, theirs)):
-        row = int(np.flatnonzero(np.asarray(ours != theirs))[0])
+        row = next(i for i in range(len(ours)) if ours[i] != theirs[i])
         msg = (
             f"X and y carry the same labels in another order: row {row} is "
             f"{ours[row]!r} in X and {theirs[row]!r} in y; use y.loc[X.index], or "
@@ -310,7 +319,7 @@ def _check_numbers(targets: pd.DataFrame) -> None:
     if infinite.any():
         rows, columns = np.nonzero(infinite)
         where = [
-            f"row {row}, target {targets.columns[column]!r}"
+            f"row {row}, target {targets.columns[int(column)]!r}"
             for row, column in zip(rows, columns, strict=True)
         ]
         msg = f"y has infinite values: {first_few(where)}; a log of 0? add a constant"

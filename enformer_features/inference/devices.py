@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -99,12 +99,12 @@ def resolve_batch_size(
     return max(1, min(LARGEST_AUTO_BATCH, fitting))
 
 
-def check_batch_size(batch_size: object) -> None:
+def check_batch_size(batch_size: Any) -> None:
     """Refuse a batch size that is neither "auto" nor a positive whole number."""
     if batch_size == "auto":
         return
     is_whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
-    if not is_whole or batch_size < 1:  # type: ignore[operator]
+    if not is_whole or batch_size < 1:
         msg = (
             f"batch_size={batch_size!r} must be 'auto' or a whole number of at least 1"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,13 +74,16 @@ class Layout:
         return np.flatnonzero((self.table["reason"] == "").to_numpy())
 
     def with_reasons(self, reasons: dict[int, str], *, raising: bool) -> Layout:
-        """Add reasons to rows that have none yet; raise them when asked to."""
+        """Add reasons to rows that have none yet, or raise one error about them."""
         column = self.table["reason"].to_numpy(dtype=object, copy=True)
-        for row, reason in reasons.items():
-            column[row] = column[row] or reason
+        new = {row: reason for row, reason in reasons.items() if not column[row]}
+        if raising:
+            column[:] = ""
+        column[list(new)] = list(new.values())
         table = self.table.assign(reason=column)
         if raising:
             raise_bad_rows(table)
+            return self
         return replace(self, table=table)
 
     def region_bins(self, geometry: Geometry) -> Integers | None:
@@ -162,17 +165,15 @@ def lay_out_regions(
     past = bases_past_ends(windows, genome.contigs, shifts)
     windows["off_edge"] = (past > 0) & (regions["reason"] == "").to_numpy()
     windows["name"] = region_names(regions)
-    windows["reason"] = regions["reason"]
-    reads = GenomeReads(genome, windows, shifts)
-    layout = Layout(windows, reads, center, regions)
+    windows["reason"] = ""
+    layout = Layout(windows, GenomeReads(genome, windows, shifts), center, regions)
     off_edge = {
         int(row): _off_edge(windows.iloc[row], int(past[row]), genome)
         for row in np.flatnonzero(windows["off_edge"] & (edge != "pad"))
     }
-    raised = off_edge if edge == "error" else {}
-    return layout.with_reasons(raised, raising=raising).with_reasons(
-        off_edge, raising=False
-    )
+    bad = _reasons(regions["reason"]) | (off_edge if edge == "error" else {})
+    layout = layout.with_reasons(bad, raising=raising)
+    return layout.with_reasons(off_edge, raising=False)
 
 
 def lay_out_sequences(
@@ -203,9 +204,13 @@ def lay_out_sequences(
     Layout
     """
     names = [str(label) for label in index]
-    table = pd.DataFrame({"name": names, "reason": list(reasons)}, index=index)
+    table = pd.DataFrame({"name": names, "reason": ""}, index=index)
     reads = SequenceReads(sequences, both_strands=strand == "average", shifts=shifts)
-    return Layout(table, reads).with_reasons({}, raising=raising)
+    return Layout(table, reads).with_reasons(_reasons(reasons), raising=raising)
+
+
+def _reasons(column: Iterable[str]) -> dict[int, str]:
+    return {row: reason for row, reason in enumerate(column) if reason}
 
 
 def _off_edge(window: pd.Series, n_past: int, genome: Genome) -> str:

@@ -1,0 +1,605 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from enformer_features import EnformerEmbedder, Pool, read_genes, read_regions
+from enformer_features.exceptions import (
+    FailedWindowsWarning,
+    GenomeError,
+    InferenceError,
+    InputError,
+    InputTypeError,
+    WeightsError,
+    WindowWarning,
+)
+from enformer_features.genomics.encoding import encode, one_hot
+from enformer_features.model import registry
+from enformer_features.storage.cache import MemoryCache
+from tests.estimators.toy import LENGTH, embedder, mirrored, random_letters, write_fasta
+from tests.model import parity
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::enformer_features.UntrainedWeightsWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("genome")
+    contigs = {"chr1": random_letters(5000, 1), "chr2": random_letters(3001, 2)}
+    return write_fasta(folder / "toy.fa", **contigs)
+
+
+@pytest.fixture(scope="module")
+def regions():
+    return pd.DataFrame(
+        {
+            "chrom": ["chr1", "chr2", "chr1", "chr1", "chr2"],
+            "start": [1000, 900, 2000, 1000, 1200],
+            "end": [1001, 1108, 2003, 1001, 1900],
+            "strand": ["+", "-", "-", "+", "."],
+        },
+        index=["a", "b", "c", "d", "e"],
+    )
+
+
+@pytest.fixture(scope="module")
+def features(genome, regions):
+    return embedder(genome=genome).transform(regions)
+
+
+# The network's numbers
+
+
+@pytest.mark.parametrize("name", ["small_a", "small_b"])
+@pytest.mark.parametrize("field", ["embedding", "human", "mouse"])
+def test_bins_agree_with_the_original_network(shared, tmp_path, name, field):
+    fields = parity.read(shared, name)
+    is_track = field != "embedding"
+    model = EnformerEmbedder(
+        weights=parity.write_folder(tmp_path / name, fields),
+        sequence_length=parity.config_dict(fields)["sequence_length"],
+        output="tracks" if is_track else "embedding",
+        organism=field if is_track else "human",
+        device="cpu",
+    )
+    parity.assert_agrees(field, model.embed_bins(fields["codes"]), fields[field])
+
+
+def test_layers_are_cropped_to_the_kept_bins(shared, tmp_path):
+    fields = parity.read(shared, "small_a")
+    folder = parity.write_folder(tmp_path, fields)
+    for output, field in [
+        ("tower", "after_conv_tower"),
+        ("block_0", "after_block_0"),
+        ("block_1", "after_transformer"),
+    ]:
+        model = EnformerEmbedder(folder, sequence_length=4096, output=output)
+        expected = fields[field][:, 8:24]
+        parity.assert_agrees(field, model.embed_bins(fields["codes"]), expected)
+        assert model.get_feature_names_out()[0] == f"{output}_0000"
+
+
+# Rows
+
+
+def test_output_is_contiguous_float32_with_one_row_per_region(features):
+    assert features.dtype == np.float32
+    assert features.flags.c_contiguous
+    assert features.shape == (5, 192)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_order_subset_duplicates_and_neighbours_change_no_bit(
+    genome, regions, batch_size
+):
+    model = embedder(genome=genome, batch_size=batch_size)
+    whole = model.transform(regions)
+    order = [4, 1, 1, 0, 3]
+    np.testing.assert_array_equal(model.transform(regions.iloc[order]), whole[order])
+    np.testing.assert_array_equal(model.transform(regions.iloc[[2]]), whole[[2]])
+    np.testing.assert_array_equal(whole[0], whole[3])
+
+
+def test_batch_size_changes_values_by_rounding_only(genome, regions, features):
+    other = embedder(genome=genome, batch_size=4).transform(regions)
+    np.testing.assert_allclose(other, features, rtol=1e-5, atol=1e-5)
+
+
+def test_pickle_clone_and_a_fresh_load_change_no_bit(genome, regions, features):
+    model = embedder(genome=genome)
+    for other in (pickle.loads(pickle.dumps(model)), clone(model)):
+        np.testing.assert_array_equal(other.transform(regions), features)
+    registry.clear_loaded()
+    np.testing.assert_array_equal(model.transform(regions), features)
+
+
+def test_duplicates_are_computed_once_and_known_rows_not_again(genome, regions):
+    cache = MemoryCache()
+    model = embedder(genome=genome, cache=cache)
+    assert model.plan(regions).n_unique == 4
+    model.transform(regions)
+    assert len(cache) == 4
+    plan = model.plan(regions)
+    assert (plan.n_rows, plan.n_cached, plan.n_passes) == (5, 4, 0)
+
+
+def test_cached_rows_are_the_same_bits(genome, regions, features):
+    model = embedder(genome=genome, cache=MemoryCache())
+    np.testing.assert_array_equal(model.transform(regions), features)
+    np.testing.assert_array_equal(model.transform(regions), features)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "untrained-tiny", "pooling": "max"},
+        {"output": "tower"},
+        {"output": "tracks", "tracks": [0]},
+        {"output": "tracks", "tracks": [1]},
+        {"strand": "average"},
+        {"shifts": (1,)},
+        {"center": "bin"},
+        {"precision": "float32-exact"},
+    ],
+)
+def test_the_cache_never_confuses_settings(genome, regions, change):
+    cache = MemoryCache()
+    embedder(genome=genome, cache=cache).transform(regions)
+    cached = embedder(genome=genome, cache=cache, **change).transform(regions)
+    fresh = embedder(genome=genome, **change).transform(regions)
+    np.testing.assert_array_equal(cached, fresh)
+
+
+# Strand
+
+
+@pytest.mark.parametrize("length_bp", [1, 2, 129, 200])
+@pytest.mark.parametrize("start", [0, 3, 1700, 2790])
+@pytest.mark.parametrize("pooling", ["tss", "region", "flatten"])
+def test_matched_strand_gives_a_mirrored_gene_the_same_bits(
+    tmp_path, length_bp, start, pooling
+):
+    letters, n = random_letters(3001, 5), 3001
+    plain = write_fasta(tmp_path / "plain.fa", c=letters)
+    mirror = write_fasta(tmp_path / "mirror.fa", c=mirrored(letters))
+    end = start + length_bp
+
+    def embed(genome, start, end, strand):
+        row = {"chrom": ["c"], "start": [start], "end": [end], "strand": [strand]}
+        model = embedder(genome=genome, pooling=pooling, max_n_fraction=1.0)
+        return model.transform(pd.DataFrame(row))
+
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WindowWarning)
+        forward = embed(plain, start, end, "+")
+        backward = embed(mirror, n - end, n - start, "-")
+    np.testing.assert_array_equal(forward, backward)
+
+
+def test_ignored_strand_reads_the_genome_as_it_is(genome, regions):
+    model = embedder(genome=genome, strand="ignore")
+    as_plus = model.transform(regions.assign(strand="+"))
+    np.testing.assert_array_equal(model.transform(regions), as_plus)
+
+
+def test_average_is_the_mean_of_both_directions_bins_turned_around():
+    letters = random_letters(LENGTH)
+    both = embedder(strand="average").embed_bins([letters])[0]
+    forward, backward = embedder().embed_bins([letters, mirrored(letters)])
+    np.testing.assert_array_equal(both, (forward + backward[::-1]) / 2)
+
+
+def test_average_of_the_reverse_complement_is_the_average_turned_around():
+    letters = random_letters(LENGTH)
+    model = embedder(strand="average")
+    there, back = model.embed_bins([letters, mirrored(letters)])
+    np.testing.assert_allclose(there, back[::-1], atol=1e-5)
+
+
+def test_shifts_average_shifted_windows(genome, regions):
+    mean = embedder(genome=genome, shifts=(-3, 0, 3)).transform(regions)
+    moved = []
+    for shift in (-3, 0, 3):
+        step = np.where(regions.strand == "-", -shift, shift)
+        table = regions.assign(start=regions.start + step, end=regions.end + step)
+        moved.append(embedder(genome=genome).transform(table))
+    np.testing.assert_allclose(mean, np.mean(moved, axis=0), atol=1e-6)
+
+
+# Kinds of input
+
+
+def test_every_kind_of_input_gives_the_same_rows(genome, regions, tmp_path):
+    import anndata
+    import polars
+
+    model = embedder(genome=genome, strand="ignore")
+    expected = model.transform(regions)
+    texts = [
+        f"{r.chrom}:{r.start + 1}-{r.end}({r.strand})" for r in regions.itertuples()
+    ]
+    bed = tmp_path / "regions.bed"
+    bed.write_text(
+        "".join(f"{r.chrom}\t{r.start}\t{r.end}\n" for r in regions.itertuples())
+    )
+    adata = anndata.AnnData(np.zeros((5, 1), dtype=np.float32), obs=regions)
+    for X in (
+        texts,
+        pd.Series(texts, index=regions.index),
+        regions.to_records(index=False),
+        polars.DataFrame(regions.to_dict(orient="list")),
+        adata,
+        read_regions(bed),
+    ):
+        np.testing.assert_array_equal(model.transform(X), expected)
+
+
+def test_every_kind_of_sequence_gives_the_same_rows():
+    letters = [random_letters(LENGTH, seed) for seed in range(3)]
+    codes = np.stack([encode(text) for text in letters])
+    expected = embedder().transform(letters)
+    for X in (
+        pd.Series(letters, index=["x", "y", "z"]),
+        np.array(letters),
+        np.array(letters, dtype=object),
+        tuple(letters),
+        codes,
+        codes.astype(np.int64),
+        one_hot(codes),
+        one_hot(codes).astype(bool),
+        [text.lower() for text in letters],
+    ):
+        np.testing.assert_array_equal(embedder().transform(X), expected)
+
+
+def test_genes_of_a_gtf_are_read_at_their_five_prime_ends(genome, tmp_path):
+    gtf = tmp_path / "genes.gtf"
+    lines = [
+        f"chr1\tx\tgene\t1501\t2500\t.\t{strand}\t.\tgene_id {name};"
+        for name, strand in (('"up"', "+"), ('"down"', "-"))
+    ]
+    gtf.write_text("\n".join(lines) + "\n")
+    model = embedder(genome=genome)
+    points = pd.DataFrame({"chrom": "chr1", "tss": [1500, 2499], "strand": ["+", "-"]})
+    np.testing.assert_array_equal(
+        model.transform(read_genes(gtf)), model.transform(points)
+    )
+
+
+def test_lower_case_and_n_in_the_genome_are_read_like_upper_case_and_zeros(tmp_path):
+    letters = random_letters(2000, 3)
+    soft = letters[:900] + letters[900:1100].lower() + letters[1100:]
+    upper = write_fasta(tmp_path / "upper.fa", c=letters)
+    lower = write_fasta(tmp_path / "lower.fa", c=soft)
+    rows = ["c:1000-1000"]
+    np.testing.assert_array_equal(
+        embedder(genome=upper).transform(rows), embedder(genome=lower).transform(rows)
+    )
+
+
+# Geometry
+
+
+def test_windows_shows_what_is_read_and_pooled(genome, regions):
+    table = embedder(genome=genome).windows(regions)
+    assert list(table.index) == list(regions.index)
+    row = table.loc["a"]
+    assert (row.window_start, row.window_end, row.read_strand) == (488, 1512, "+")
+    assert row.tss_bin == 4
+    assert (row.pool_start, row.pool_end) == (1000 - 128, 1000 + 256)
+    assert table.loc["c"].read_strand == "-"
+    assert not table.off_edge.any()
+    assert (table.n_fraction == 0).all()
+
+
+def test_windows_names_the_bases_of_several_pools(genome, regions):
+    model = embedder(genome=genome, pooling=("tss", "region"))
+    table = model.windows(regions)
+    assert {"tss_start", "tss_end", "region_start", "region_end"} <= set(table.columns)
+    assert (table.region_start <= regions.start).all()
+    assert (table.region_end >= regions.end).all()
+
+
+def test_several_pools_stand_side_by_side_with_names(genome, regions, features):
+    near = Pool("near", (-1, 2))
+    model = embedder(genome=genome, pooling=("max", near))
+    values = model.transform(regions)
+    np.testing.assert_array_equal(values[:, 192:], features)
+    names = model.get_feature_names_out()
+    assert (names[0], names[192]) == ("max__enformer_0000", "near__enformer_0000")
+
+
+def test_tracks_are_named_and_selected(genome, regions):
+    model = embedder(genome=genome, output="tracks", tracks="CAGE")
+    assert model.transform(regions).shape == (5, 638)
+    assert model.get_feature_names_out()[0] == "human_4675"
+
+
+@pytest.mark.filterwarnings("ignore::enformer_features.exceptions.WindowWarning")
+def test_windows_past_the_ends_are_filled_with_n_centre_unchanged(genome):
+    rows = pd.DataFrame({"chrom": "chr2", "tss": [0, 3000]})
+    table = embedder(genome=genome).windows(rows)
+    assert table.off_edge.all()
+    assert table.n_fraction.round(3).tolist() == [0.5, 0.499]
+    assert (table.tss_bin == 4).all()
+
+
+def test_windows_past_the_ends_are_warned_about_once(genome):
+    rows = pd.DataFrame({"chrom": "chr2", "tss": [10, 20, 1500]})
+    with pytest.warns(WindowWarning, match="filled up with N: row 0") as caught:
+        embedder(genome=genome).transform(rows)
+    assert sum(w.category is WindowWarning for w in caught) == 1
+
+
+def test_edge_error_names_the_rows_and_edge_nan_gives_nan_rows(genome):
+    rows = pd.DataFrame({"chrom": "chr2", "tss": [10, 1500]}, index=["near", "far"])
+    with pytest.raises(InputError, match=r"row near: its window chr2:-502-522 reaches"):
+        embedder(genome=genome, edge="error").transform(rows)
+    with pytest.warns(FailedWindowsWarning, match="before the start of chr2"):
+        values = embedder(genome=genome, edge="nan").transform(rows)
+    assert np.isnan(values[0]).all()
+    assert np.isfinite(values[1]).all()
+
+
+# Bad input comes before any weights
+
+
+@pytest.fixture
+def exploding(monkeypatch):
+    """Fail if weights, or even their configuration, are opened."""
+
+    def explode(*args):
+        msg = "the weights were opened"
+        raise AssertionError(msg)
+
+    for name in ("load_weights", "weights_config", "weights_digest"):
+        monkeypatch.setattr(f"enformer_features.estimators.embedder.{name}", explode)
+
+
+ROW = {"chrom": ["chr1"], "start": [1000], "end": [1100]}
+BAD_ROWS = [
+    ({"chrom": ["chr9"]}, GenomeError, "unknown contig 'chr9' in .*toy.fa, which has"),
+    ({"chrom": ["1"]}, GenomeError, "contig_style="),
+    ({"start": [-1]}, InputError, "row 0: start -1 is negative"),
+    ({"start": [1100]}, InputError, "interval of 0 bp; give a point as tss"),
+    ({"start": [1200]}, InputError, "are the columns swapped"),
+    ({"start": [None]}, InputError, "row 0: start"),
+    ({"start": [100.5]}, InputError, "100.5"),
+    ({"start": ["1e3"]}, InputError, "1e3"),
+    ({"start": [True]}, InputTypeError, "bool"),
+    ({"end": [9_000_000]}, InputError, "past the end of chr1"),
+    ({"strand": ["x"]}, InputError, "strand"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "message"), BAD_ROWS)
+def test_bad_rows_are_named_before_any_weights(
+    genome, exploding, change, kind, message
+):
+    with pytest.raises(kind, match=message):
+        embedder(genome=genome).transform(pd.DataFrame({**ROW, **change}))
+
+
+BAD_INPUTS = [
+    (pd.DataFrame({"gene": ["x"]}), InputError, "chrom"),
+    (pd.DataFrame({"chrom": [], "start": [], "end": []}), InputError, "0 regions"),
+    ([], InputError, "0 windows"),
+    (np.zeros((0, LENGTH), dtype=np.uint8), InputError, "0 "),
+    ("chr1:1-10", InputTypeError, "wrap it in a list"),
+    (b"ACGT", InputTypeError, "wrap it in a list"),
+    (["chr1:1-10", None], InputTypeError, "item 1 is NoneType"),
+    ([b"A" * LENGTH], InputTypeError, "item 0 is bytes"),
+    (["chr1:1-10", "A" * LENGTH], InputError, "mixes regions and sequences"),
+    (["CAT", "TAT"], InputError, "genes are read with read_genes"),
+    (["A" * 1000, "A" * 2000], InputError, "1 of 1,000 bp, 1 of 2,000 bp"),
+    (["A" * 1023 + "R"], InputError, "'R' at position 1023"),
+    (np.full((2, LENGTH), 7), InputError, "7"),
+    (np.zeros((2, 4, LENGTH)), InputError, "4"),
+    (np.full((2, LENGTH, 4), 0.5), InputError, "0.5"),
+    (np.full((2, LENGTH, 4), np.nan), InputError, "NaN|nan|finite"),
+    (np.zeros(LENGTH), InputError, "expected letter codes"),
+    (42, InputTypeError, "of type int"),
+]
+
+
+@pytest.mark.parametrize(("X", "kind", "message"), BAD_INPUTS)
+def test_input_that_is_none_of_the_kinds_says_what_to_do(
+    genome, exploding, X, kind, message
+):
+    with pytest.raises(kind, match=message):
+        embedder(genome=genome).transform(X)
+
+
+def test_a_path_object_says_which_reader_to_call(exploding, tmp_path):
+    with pytest.raises(InputTypeError, match=r"read_regions\(path\)"):
+        embedder().transform(tmp_path)
+
+
+def test_an_anndata_with_regions_in_var_says_what_to_pass(exploding):
+    import anndata
+
+    var = pd.DataFrame({"chrom": ["chr1"], "start": [1], "end": [9]}, index=["p"])
+    adata = anndata.AnnData(np.zeros((1, 1), dtype=np.float32), var=var)
+    with pytest.raises(InputError, match=r"pass adata\.var, or adata\.T"):
+        embedder().transform(adata)
+
+
+def test_regions_without_a_genome_say_what_to_give(exploding):
+    with pytest.raises(InputError, match=r"need a genome"):
+        embedder().transform(["chr1:1-10"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"pooling": "tsss"}, "did you mean 'tss'"),
+        ({"output": "embeding"}, "did you mean 'embedding'"),
+        ({"center": "middle"}, "center='middle' is not one of"),
+        ({"strand": "plus"}, "strand='plus' is not one of"),
+        ({"edge": "drop"}, "edge='drop' is not one of"),
+        ({"resize": "stretch"}, "resize='stretch' is not one of"),
+        ({"ambiguous": "A"}, "ambiguous='A' is not one of"),
+        ({"on_error": "skip"}, "on_error='skip' is not one of"),
+        ({"device": "cuda:99"}, "is not available; there are"),
+        ({"precision": "float8"}, "precision='float8' is not one of"),
+        ({"batch_size": 0}, "batch_size=0 must be"),
+        ({"sequence_length": 1000}, "must be a positive multiple of 128"),
+        ({"shifts": 3}, "shifts=3 must be a tuple"),
+        ({"shifts": (9999,)}, "half the window"),
+        ({"max_n_fraction": 2}, "max_n_fraction=2 must be"),
+        ({"cache": "disk"}, "cache='disk' must be"),
+        ({"weights": "enfromer"}, "did you mean 'enformer'"),
+    ],
+)
+def test_bad_parameters_are_told_in_fit_and_transform(exploding, parameters, message):
+    model = embedder(**parameters)
+    for method in (model.fit, model.transform):
+        with pytest.raises((ValueError, TypeError), match=message):
+            method([random_letters(LENGTH)])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"output": "block_7"}, "did you mean 'block_"),
+        ({"output": "tracks", "organism": "rat"}, "organism='rat' has no head"),
+        ({"output": "tracks", "tracks": [5313]}, "out of range: 5313"),
+        ({"output": "tracks", "tracks": "CAGEE"}, "did you mean CAGE"),
+        ({"tracks": [1]}, "needs output='tracks'"),
+        ({"pooling": Pool("far", (0, 9))}, "keeps bins 0 to 7"),
+    ],
+)
+def test_what_the_network_does_not_have_is_told_before_it_is_loaded(
+    monkeypatch, parameters, message
+):
+    def explode(*args):
+        msg = "the weights were opened"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr("enformer_features.estimators.embedder.load_weights", explode)
+    with pytest.raises(InputError, match=message):
+        embedder(**parameters).transform([random_letters(LENGTH)])
+
+
+def test_a_region_longer_than_the_kept_bins_is_named(genome):
+    rows = pd.DataFrame({"chrom": "chr1", "start": [1000, 900], "end": [1100, 2100]})
+    with pytest.raises(InputError, match="row 1: the region spans bins -1 to 8"):
+        embedder(genome=genome, pooling="region").transform(rows)
+
+
+def test_missing_weights_are_an_error_not_a_random_network(tmp_path):
+    with pytest.raises(WeightsError):
+        embedder(weights=tmp_path / "absent").transform([random_letters(LENGTH)])
+
+
+def test_letters_in_the_genome_that_are_no_bases_are_told_before_any_weights(
+    tmp_path, exploding
+):
+    letters = random_letters(2000)
+    genome = write_fasta(tmp_path / "odd.fa", c=letters[:1000] + "R" + letters[1001:])
+    with pytest.raises(InputError, match="'R'"):
+        embedder(genome=genome).transform(["c:1000-1000"])
+
+
+# Rows that cannot be computed, when NaN is asked for
+
+
+def test_bad_rows_become_nan_and_the_others_stay_the_same_bits(
+    genome, regions, features
+):
+    bad = regions.assign(start=[1000, -5, 2000, 1000, 1200])
+    model = embedder(genome=genome, on_error="nan")
+    with pytest.warns(FailedWindowsWarning, match=r"row b \(.*\): start -5"):
+        values = model.transform(bad)
+    assert np.isnan(values[1]).all()
+    np.testing.assert_array_equal(values[[0, 2, 3, 4]], features[[0, 2, 3, 4]])
+    assert model.windows(bad).reason["b"].startswith("start -5")
+
+
+def test_a_sequence_of_another_length_becomes_nan_when_asked():
+    model = embedder(on_error="nan", resize="crop")
+    with pytest.warns(FailedWindowsWarning, match="row 1"):
+        values = model.transform([random_letters(LENGTH), random_letters(500)])
+    assert np.isnan(values[1]).all()
+
+
+def test_values_that_are_not_finite_are_reported_and_never_cached(monkeypatch):
+    import torch
+
+    cache = MemoryCache()
+    monkeypatch.setattr(
+        registry.Enformer,
+        "forward",
+        lambda self, one_hot, *args: torch.full((len(one_hot), 8, 192), torch.nan),
+    )
+    with pytest.raises(InferenceError, match=r"row 0: .* not finite"):
+        embedder(cache=cache).transform([random_letters(LENGTH)])
+    assert len(cache) == 0
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(4), "y has 4 rows, X has 5"),
+        (np.array([1, 2, np.inf, 4, 5]), "infinite values: row 2"),
+        (pd.Series([1, 2, 3, 4, 5], index=list("bacde")), "same labels in another"),
+    ],
+)
+def test_targets_that_cannot_belong_to_x_are_refused_in_fit(
+    genome, regions, exploding, y, message
+):
+    with pytest.raises(InputError, match=message):
+        embedder(genome=genome).fit(regions, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([1, 2, np.nan, 4, 5], r"missing values in 1 of 5 rows \(2\)"),
+        (pd.DataFrame({"a": [1, 2, 3, 4, 5], "b": 7}), "constant targets.*: b"),
+    ],
+)
+def test_targets_that_will_disappoint_are_warned_about(genome, regions, y, message):
+    from enformer_features.exceptions import TargetWarning
+
+    y = y.set_axis(regions.index) if isinstance(y, pd.DataFrame) else y
+    with pytest.warns(TargetWarning, match=message):
+        embedder(genome=genome).fit(regions, y)
+
+
+# Export
+
+
+def test_anndata_holds_features_windows_and_provenance(genome, regions, features):
+    unique = regions.iloc[[0, 1, 2, 4]]
+    adata = embedder(genome=genome).to_anndata(unique)
+    np.testing.assert_array_equal(adata.X, features[[0, 1, 2, 4]])
+    assert list(adata.obs_names) == ["a", "b", "c", "e"]
+    assert {"chrom", "start", "end", "window_start", "tss_bin"} <= set(adata.obs)
+    record = adata.uns["enformer_features"]
+    assert record["weights_digest"].startswith("untrained:")
+
+
+def test_anndata_refuses_repeated_names_before_any_weights(genome, exploding):
+    rows = pd.DataFrame({"chrom": "chr1", "tss": [1000, 1000]}, index=["g", "g"])
+    with pytest.raises(InputError, match="g"):
+        embedder(genome=genome).to_anndata(rows)
+
+
+def test_sequences_are_resized_when_asked():
+    letters = random_letters(LENGTH)
+    long, short = "AC" + letters + "GT", letters[3:-3]
+    cropped = embedder(resize="crop").transform([long])
+    np.testing.assert_array_equal(cropped, embedder().transform([letters]))
+    padded = embedder(resize="pad").transform([short])
+    with_n = embedder().transform(["NNN" + short + "NNN"])
+    np.testing.assert_array_equal(padded, with_n)
