@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Values = npt.ArrayLike
 _PANEL_INCHES = 3.0
 _MAX_COLUMNS = 4
-_BLUE, _GREY = "#33608c", "#9a9a9a"
+_BLUE, _GREY = "#33608c", "#404040"
 
 
 def plot_predictions(
@@ -122,7 +122,8 @@ def plot_scores(
     ax.bar(places, middle, width=0.6, color=_BLUE, alpha=0.7)
     ax.vlines(places, low, high, color="black")
     for place, values in zip(places, scores.to_numpy().T, strict=True):
-        ax.plot(np.full(len(values), place), values, ".", color=_GREY, markersize=3)
+        beside = np.full(len(values), place + 0.15)
+        ax.plot(beside, values, ".", color=_GREY, markersize=3)
     ax.set_xticks(places, [str(name) for name in scores.columns])
     ax.set_ylabel(f"{score}, median of {len(scores)}")
     ax.axhline(0.0, color="black", linewidth=0.8)
