@@ -354,7 +354,9 @@ def test_threads_and_child_processes_share_a_genome(tmp_path, suffix, method):
         ]
         children = [
             context.Process(
-                target=_read_in_process, args=(genome, contigs, seed, results)
+                target=_read_in_process,
+                args=(genome, contigs, seed, results),
+                daemon=True,
             )
             for seed in range(10, 13)
         ]
@@ -379,7 +381,9 @@ def test_processes_that_meet_fresh_files_together_all_read_them(tmp_path):
     barrier = context.Barrier(4)
     workers = [
         context.Process(
-            target=_open_in_process, args=(paths, contigs, barrier, results)
+            target=_open_in_process,
+            args=(paths, contigs, barrier, results),
+            daemon=True,
         )
         for _ in range(4)
     ]
