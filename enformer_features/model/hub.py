@@ -108,8 +108,9 @@ def _advice(source: HubWeights, names: tuple[str, ...], error: object) -> str:
         f"{source.label}: {' or '.join(names)} is not on this machine and could not be "
         f"had from the Hugging Face hub ({type(error).__name__}: {reason}). On a "
         f"machine with access run `hf download {source.repo_id}{revision} --local-dir "
-        f"{folder}`, copy the folder here and pass weights='./{folder}'; or try the "
-        "package with weights='untrained-tiny'"
+        f"{folder}`, copy the folder here and pass weights='./{folder}' (there is no "
+        f"{source.label} here, if that was meant as a path); or try the package with "
+        "weights='untrained-tiny'"
     )
 
 

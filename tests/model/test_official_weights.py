@@ -66,7 +66,7 @@ def towers(reference, shared):
     genome, outputs, bins = Genome(fasta), [], []
     for row in reference[0].itertuples():
         codes = genome.fetch(row.chr, row.seq_start - 1, row.seq_end)
-        bin_ = int(row.bins_roi.strip("[]"))
+        bin_ = row.bins_roi  # on the forward strand
         if row.seq_strand == "-":
             codes, bin_ = reverse_complement(codes), N_BINS - 1 - bin_
         one_hot = torch.eye(5, 4)[torch.from_numpy(codes).long()]
@@ -100,12 +100,12 @@ def test_with_the_old_gamma_the_official_outputs_come_back(
     right = at_the_tss(towers)
     monkeypatch.setattr(positional, "gamma_density", gamma_over_features)
     old = at_the_tss(towers)
-    for name, theirs, ours, correct in zip(
-        ("embedding", "CAGE tracks"), reference[1:], old, right, strict=True
-    ):
-        distance = rms_over_std(ours, theirs)
+    names = "embedding", "CAGE tracks"
+    distances = [rms_over_std(*pair) for pair in zip(old, reference[1:], strict=True)]
+    for name, *values in zip(names, right, reference[1:], distances, strict=True):
+        correct, theirs, distance = values
         print(
             f"{name}: rms/std {distance:.2e} with the old gamma, "
             f"{rms_over_std(correct, theirs):.2e} with the right one"
         )
-        assert distance <= 1e-3
+    assert max(distances) <= 1e-3
