@@ -1,1 +1,84 @@
-"""The command line: parse, call one public function, write."""
+"""The command ``enformer-features``: parse, call one public function, write.
+
+A command is a module of this folder with ``add_arguments(parser)`` and ``run(args)``,
+which returns the exit code, and a line in ``COMMANDS``. Only the module of the command
+that was asked for is imported, and heavy packages only once it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from enformer_features import __version__
+
+COMMANDS = {
+    "demo": "from a toy genome to fitted predictions, in a minute",
+    "embed": "turn regions or genes into Enformer features",
+    "fit": "fit a model of your measurement, and score it on held-out chromosomes",
+    "predict": "predict with a fitted model",
+    "weights": "describe, convert or verify weights of the network",
+    "info": "versions, devices, settings and where they come from",
+}
+
+_EPILOG = """\
+Data go to standard output or to -o, everything else to standard error.
+Exit codes: 0 done, 1 failure while running, 2 unusable input, 3 done but for
+some rows, 130 interrupted, 143 terminated."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 failure while running, 2 unusable input, 3 done but
+        for some rows, 130 interrupted, 141 the reader of the output went away, 143
+        terminated.
+
+    Examples
+    --------
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    enformer-features ...
+    0
+    """
+    from enformer_features.cli.console import run
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(arguments).parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help or what is wrong
+        return stop.code if isinstance(stop.code, int) else 2
+    return run(args)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Make a parser that knows the options of the command that is asked for."""
+    parser = argparse.ArgumentParser(
+        prog="enformer-features",
+        description="Predict your own measurement from DNA with Enformer features.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    version = f"enformer-features {__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in arguments if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=f"{name}: {summary}.", allow_abbrev=False
+        )
+        if name == asked:
+            module = importlib.import_module(f"{__name__}.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser

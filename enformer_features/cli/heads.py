@@ -1,0 +1,93 @@
+"""The models that ``fit`` puts on the features; their own defaults are plain."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enformer_features.exceptions import InputError, check_choice
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+HEADS = ("ridge", "lasso", "xgboost")
+RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 7))
+_XGBOOST = {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.05}
+
+
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the head."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--head", default="ridge", help=f"{', '.join(HEADS)} (default: ridge)"
+    )
+    group.add_argument(
+        "--alpha",
+        type=float,
+        help="penalty of ridge and lasso (default: chosen for each target on the "
+        "fitted rows, ridge by leave-one-out, lasso by five folds)",
+    )
+    group.add_argument("--n-estimators", type=int, help="xgboost trees (default: 300)")
+    group.add_argument("--max-depth", type=int, help="of xgboost trees (default: 4)")
+    group.add_argument("--learning-rate", type=float, help="xgboost (default: 0.05)")
+    group.add_argument("--seed", type=int, default=0, help="of lasso, xgboost: 0")
+
+
+def head_of(args: argparse.Namespace) -> Pipeline:
+    """Make the head that the options describe."""
+    check_choice("head", args.head, HEADS)
+    trees = {name: getattr(args, name) for name in _XGBOOST}
+    trees = {name: value for name, value in trees.items() if value is not None}
+    if args.head == "xgboost":
+        if args.alpha is not None:
+            msg = "--alpha is the penalty of ridge and lasso; xgboost has none"
+            raise InputError(msg)
+        return _xgboost(seed=args.seed, **trees)
+    if trees:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in trees)
+        msg = f"{flags}: only --head xgboost has trees"
+        raise InputError(msg)
+    if args.alpha is not None and not args.alpha > 0:
+        msg = f"--alpha {args.alpha} must be greater than 0"
+        raise InputError(msg)
+    return ridge(args.alpha) if args.head == "ridge" else _lasso(args.alpha, args.seed)
+
+
+def ridge(alpha: float | None = None) -> Pipeline:
+    """Make a ridge regression of scaled features; no alpha, one chosen per target."""
+    from sklearn.linear_model import Ridge, RidgeCV
+
+    if alpha is None:
+        return _scaled(RidgeCV(alphas=RIDGE_ALPHAS, alpha_per_target=True))
+    return _scaled(Ridge(alpha=alpha))
+
+
+def _lasso(alpha: float | None, seed: int) -> Pipeline:
+    from sklearn.linear_model import Lasso, LassoCV
+    from sklearn.multioutput import MultiOutputRegressor
+
+    if alpha is not None:
+        return _scaled(Lasso(alpha=alpha, random_state=seed))
+    return _scaled(MultiOutputRegressor(LassoCV(random_state=seed)))
+
+
+def _xgboost(*, seed: int, **trees: Any) -> Pipeline:
+    from sklearn.pipeline import make_pipeline
+    from xgboost import XGBRegressor
+
+    return make_pipeline(XGBRegressor(**{**_XGBOOST, **trees}, random_state=seed))
+
+
+def _scaled(regressor: Any) -> Pipeline:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), regressor)
+
+
+def predict(head: Any, features: Any) -> np.ndarray:
+    """Return predictions with one column per target, also for a single one."""
+    predicted = np.asarray(head.predict(features))
+    return predicted.reshape(len(predicted), -1)

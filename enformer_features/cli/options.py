@@ -1,0 +1,277 @@
+"""Options that several commands share: rows to read, and the embedder's parameters."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from enformer_features.cli.console import progress
+from enformer_features.exceptions import InputError, first_few
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from enformer_features.estimators.embedder import EnformerEmbedder
+
+PREFIX = "ENFORMER_FEATURES_"
+# What belongs to a machine rather than to an experiment may stand in the environment.
+SETTINGS = ("weights", "genome", "device", "precision", "batch_size")
+
+
+class Setting(NamedTuple):
+    """A value, and whether an argument, the environment or nobody set it."""
+
+    value: Any
+    origin: str
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which rows to compute."""
+    group = parser.add_argument_group("rows (one of the first three)")
+    kinds = group.add_mutually_exclusive_group(required=True)
+    kinds.add_argument(
+        "--genes", metavar="FILE", help="genes: GTF, GFF3, TSV or CSV, also .gz"
+    )
+    kinds.add_argument("--regions", metavar="FILE", help="regions: BED, also .gz")
+    kinds.add_argument(
+        "--region",
+        metavar="CHROM:START-END",
+        action="append",
+        help="a region, 1-based inclusive, such as 'chr1:101-200(-)'; repeatable",
+    )
+    group.add_argument(
+        "--tss",
+        default="gene",
+        metavar="WHICH",
+        help="start of a gene: gene, canonical, or a column of the table "
+        "(default: gene)",
+    )
+    group.add_argument(
+        "--missing-tss",
+        default="error",
+        metavar="{error,gene,drop}",
+        help="genes that lack the start asked for (default: error)",
+    )
+    group.add_argument(
+        "--chrom-column", metavar="NAME", help="the gene table's column of chromosomes"
+    )
+
+
+def read_rows(args: argparse.Namespace) -> pd.DataFrame:
+    """Read genes or regions, one row each, in file order, indexed by name."""
+    from enformer_features.genomics.genes import read_genes
+    from enformer_features.genomics.regions import (
+        raise_bad_rows,
+        read_regions,
+        region_names,
+        region_table,
+    )
+
+    if args.genes:
+        return read_genes(
+            args.genes,
+            tss=args.tss,
+            chrom=args.chrom_column,
+            missing_tss=args.missing_tss,
+        )
+    if args.regions:
+        regions = read_regions(args.regions)
+        return regions.set_axis(region_names(region_table(regions)))
+    table = region_table(args.region)
+    raise_bad_rows(table)
+    return table[["chrom", "start", "end", "strand"]].set_axis(args.region)
+
+
+def row_files(args: argparse.Namespace) -> list[str]:
+    """Return the files that rows and sequences are read from."""
+    genome = settings(args).get("genome")
+    files = [args.genes, args.regions, genome.value if genome else None]
+    return [file for file in files if file]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that the environment can set too."""
+    group = parser.add_argument_group(
+        "machine",
+        f"Each may also stand in the environment, as {PREFIX}GENOME and so on; an "
+        "argument goes first.",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="enformer, a folder or file, a hub id, or the random untrained and "
+        "untrained-tiny (default: enformer)",
+    )
+    group.add_argument("--genome", metavar="FASTA", help="plain or BGZF")
+    group.add_argument(
+        "--device", help="auto, cpu, cuda, cuda:1, mps (default: auto: CUDA, else cpu)"
+    )
+    group.add_argument(
+        "--precision", help="auto, float32, float32-exact, tf32 (default: auto)"
+    )
+    group.add_argument(
+        "--batch-size", metavar="N", help="sequences per forward (default: auto)"
+    )
+    return group
+
+
+def add_embedder(parser: argparse.ArgumentParser) -> None:
+    """Add the embedder's parameters, by their own names.
+
+    Their defaults are the embedder's, which is why none is given here.
+    """
+    add_settings(parser)
+    group = parser.add_argument_group("features")
+    group.add_argument(
+        "--output",
+        help="embedding, tracks, or a layer: tower, block_0 ... (default: embedding)",
+    )
+    group.add_argument("--organism", help="the head, for tracks (default: human)")
+    group.add_argument(
+        "--tracks",
+        metavar="LIST",
+        help="an assay (CAGE) or indices (5110,4828); with --track-table also "
+        "identifiers or several assays (default: all)",
+    )
+    group.add_argument(
+        "--track-table", metavar="FILE", help="table of tracks: targets_human.txt"
+    )
+    group.add_argument(
+        "--track-pattern",
+        metavar="REGEX",
+        help="tracks whose description, in --track-table, matches",
+    )
+    group.add_argument(
+        "--pooling",
+        action="append",
+        metavar="POOL",
+        help="tss, center, mean, max, flatten, region; repeatable (default: tss)",
+    )
+    group.add_argument(
+        "--sequence-length", type=int, metavar="BP", help="(default: 196608)"
+    )
+    group.add_argument(
+        "--center", help="index of the centred base: base, bin, basenji (default: base)"
+    )
+    group.add_argument(
+        "--strand", help="match, ignore, average both directions (default: match)"
+    )
+    group.add_argument(
+        "--edge",
+        help="windows that leave the chromosome: pad, error, nan (default: pad)",
+    )
+    group.add_argument(
+        "--shifts",
+        type=_whole_numbers,
+        metavar="BP,BP",
+        help="average over moved windows, such as --shifts=-3,0,3 (default: 0)",
+    )
+    group.add_argument(
+        "--ambiguous", help="letters but A, C, G, T, N: error, N (default: error)"
+    )
+    group.add_argument(
+        "--contig-style",
+        help="rename the chromosomes of the rows: ucsc (chr1), ensembl (1)",
+    )
+    group.add_argument(
+        "--max-n-fraction",
+        type=float,
+        metavar="X",
+        help="warn about windows with a larger fraction of N (default: 0.5)",
+    )
+    group.add_argument(
+        "--on-error",
+        help="rows that cannot be computed: raise, or nan and exit code 3 "
+        "(default: raise)",
+    )
+    group.add_argument(
+        "--cache", help="keep rows while running: memory, none (default: memory)"
+    )
+
+
+def settings(args: argparse.Namespace) -> dict[str, Setting]:
+    """Return the settings that an argument or the environment gives."""
+    found = {}
+    for name in SETTINGS:
+        of_environment = os.environ.get(PREFIX + name.upper())
+        if getattr(args, name, None) is not None:
+            found[name] = Setting(getattr(args, name), "argument")
+        elif of_environment:
+            found[name] = Setting(of_environment, f"environment {PREFIX}{name.upper()}")
+    if "batch_size" in found:
+        value, origin = found["batch_size"]
+        found["batch_size"] = Setting(_number_or_text(value), origin)
+    return found
+
+
+def make_embedder(args: argparse.Namespace) -> EnformerEmbedder:
+    """Make the embedder that the options describe; nothing is read."""
+    from enformer_features.estimators.embedder import EnformerEmbedder
+
+    given = {name: setting.value for name, setting in settings(args).items()}
+    if "genome" not in given:
+        msg = f"rows need a genome: give --genome hg38.fa, or set {PREFIX}GENOME"
+        raise InputError(msg)
+    for name in EnformerEmbedder().get_params():
+        value = getattr(args, name, None)
+        if value is not None and name not in SETTINGS and name != "verbose":
+            given[name] = value
+    if "pooling" in given and len(given["pooling"]) == 1:
+        given["pooling"] = given["pooling"][0]
+    elif "pooling" in given:
+        given["pooling"] = tuple(given["pooling"])
+    if given.get("cache") == "none":
+        given["cache"] = None
+    given["tracks"] = _tracks(args)
+    return EnformerEmbedder(**given, verbose=progress(args))
+
+
+def absolute_paths(embedder: EnformerEmbedder) -> dict[str, str]:
+    """Return genome and weights so that they are found from any folder."""
+    from enformer_features.model.registry import FileSource, resolve
+
+    paths = {"genome": str(Path(str(embedder.genome)).expanduser().resolve())}
+    source = resolve(embedder.weights)
+    if isinstance(source, FileSource):
+        paths["weights"] = str(source.path.expanduser().resolve())
+    return paths
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _number_or_text(text: Any) -> Any:
+    return int(text) if str(text).isdecimal() else text
+
+
+def _tracks(args: argparse.Namespace) -> Any:
+    words = args.tracks.split(",") if args.tracks else []
+    are_indices = bool(words) and all(word.isdecimal() for word in words)
+    indices = [int(word) for word in words] if are_indices else None
+    if not args.track_table:
+        if args.track_pattern:
+            msg = "--track-pattern is searched in --track-table FILE; give that too"
+            raise InputError(msg)
+        if len(words) > 1 and indices is None:
+            msg = (
+                f"--tracks {args.tracks} are no indices; for identifiers or several "
+                f"assays give --track-table too ({first_few(words)})"
+            )
+            raise InputError(msg)
+        return indices or (words[0] if words else None)
+
+    from enformer_features.inference.tracks import read_tracks, select_tracks
+
+    table = read_tracks(args.track_table)
+    assays = {assay.upper() for assay in table["assay"] if assay}
+    are_assays = bool(words) and {word.upper() for word in words} <= assays
+    return select_tracks(
+        table,
+        index=indices,
+        assay=words if are_assays else None,
+        identifier=words if words and not (indices or are_assays) else None,
+        pattern=args.track_pattern,
+    )

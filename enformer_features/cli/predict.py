@@ -1,0 +1,147 @@
+"""``enformer-features predict``: a fitted model and new rows to predictions."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from enformer_features.cli import heads, outputs
+from enformer_features.cli.console import (
+    OK,
+    PARTIAL,
+    add_common,
+    note,
+    progress,
+    show,
+)
+from enformer_features.cli.options import add_rows, read_rows
+from enformer_features.exceptions import InputError, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    from enformer_features.estimators.embedder import EnformerEmbedder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``predict``."""
+    parser.add_argument("model", metavar="MODEL", help="a file that fit wrote")
+    add_rows(parser)
+    group = parser.add_argument_group(
+        "instead of what the model says",
+        "The settings of the environment do not count here: the model has its own.",
+    )
+    group.add_argument("--genome", metavar="FASTA", help="where the genome lies now")
+    group.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
+    group.add_argument("--precision", help="auto, float32, float32-exact, tf32")
+    group.add_argument("--batch-size", type=int, metavar="N")
+    group.add_argument("--on-error", help="raise, or nan and exit code 3")
+    group = parser.add_argument_group("safety")
+    group.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read a model that is a pickle, which can run any code",
+    )
+    outputs.add_output(parser)
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and write."""
+    inputs = [args.model, args.genes, args.regions, args.genome]
+    target = outputs.check_table(args, [file for file in inputs if file])
+    rows = read_rows(args)
+    outputs.check_names(target, rows, args)
+    model = _load(args)
+    embedder = model.steps[0][1].set_params(**_changes(args))
+    if args.dry_run:
+        return outputs.show_plan(args, embedder, rows, [target])
+    result = _predict(model, embedder, rows)
+    outputs.write(result, target, args)
+    if args.json:
+        summary = {
+            "out": str(target),
+            "n_rows": len(result.values),
+            "targets": result.columns,
+            "failed": result.failed,
+            "trained_weights": result.is_trained,
+            "weights_digest": result.provenance["weights_digest"],
+        }
+        show(args, summary)
+    n_rows, n_targets = result.values.shape
+    where = target or "standard output"
+    note(args, f"{n_rows} rows x {n_targets} predictions to {where}")
+    return PARTIAL if result.failed else OK
+
+
+def _load(args: argparse.Namespace) -> Pipeline:
+    """Load a pipeline that begins with an embedder."""
+    from sklearn.pipeline import Pipeline
+
+    from enformer_features.estimators.embedder import EnformerEmbedder
+    from enformer_features.estimators.persistence import load_model
+
+    try:
+        model = load_model(args.model, allow_pickle=args.allow_pickle)
+    except StoreError as error:  # of an input: not a failure while running
+        raise InputError(str(error)) from error
+    if not isinstance(model, Pipeline) or not isinstance(model[0], EnformerEmbedder):
+        msg = (
+            f"{args.model} holds a {type(model).__name__}; expected a pipeline that "
+            "begins with an EnformerEmbedder, such as fit writes"
+        )
+        raise InputError(msg)
+    return model
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("genome", "device", "precision", "batch_size", "on_error")
+    given = {name: getattr(args, name) for name in names}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return {**changes, "verbose": progress(args)}
+
+
+def _predict(
+    model: Pipeline, embedder: EnformerEmbedder, rows: pd.DataFrame
+) -> outputs.Result:
+    """Predict the rows that have features; the others become NaN."""
+    features = outputs.embed(embedder, rows)
+    good = features.is_good
+    if not good.any():
+        first = features.failed[0]
+        msg = (
+            f"none of {len(rows)} rows could be computed; the first, {first['name']}: "
+            f"{first['reason']}"
+        )
+        raise InputError(msg)
+    predicted = heads.predict(model[1:], _as_fitted(model, features, good))
+    values = np.full((len(rows), predicted.shape[1]), np.nan)
+    values[good] = predicted
+    return outputs.Result(
+        values, _target_names(model, values), features.obs, features.provenance
+    )
+
+
+def _as_fitted(
+    model: Pipeline, features: outputs.Result, good: npt.NDArray[np.bool_]
+) -> Any:
+    """Return the good rows, with names of features if the head was fitted on them."""
+    import pandas as pd
+
+    values = features.values[good]
+    if hasattr(model.steps[1][1], "feature_names_in_"):
+        return pd.DataFrame(values, columns=features.columns)
+    return values
+
+
+def _target_names(model: Pipeline, values: npt.NDArray[np.float64]) -> list[str]:
+    """Return the names that ``fit`` left in the model, or else numbers."""
+    n_targets = values.shape[1]
+    names = getattr(model, "target_names_", None)
+    if isinstance(names, list) and len(names) == n_targets:
+        return [str(name) for name in names]
+    return [f"prediction_{number}" for number in range(n_targets)]

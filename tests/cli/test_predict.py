@@ -1,0 +1,143 @@
+import io
+import json
+import shutil
+import warnings
+
+import anndata
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from enformer_features import (
+    EnformerEmbedder,
+    UntrainedWeightsWarning,
+    load_model,
+    read_genes,
+    save_model,
+)
+from tests.cli.conftest import LENGTH
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::enformer_features.UntrainedWeightsWarning"
+)
+
+
+def fitted(toy, output="default"):
+    embedder = EnformerEmbedder(
+        "untrained-tiny", genome=toy.genome, sequence_length=LENGTH
+    )
+    model = make_pipeline(embedder.set_output(transform=output), Ridge())
+    expression = pd.read_csv(toy.expression, sep="\t", index_col=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedWeightsWarning)
+        return model.fit(read_genes(toy.genes), expression)
+
+
+@pytest.fixture(scope="module")
+def model_file(toy, tmp_path_factory):
+    model = fitted(toy)
+    file = tmp_path_factory.mktemp("models") / "toy.model"
+    save_model(model, file)
+    return file
+
+
+def test_predictions_are_those_of_the_model_in_row_order(cli, toy, model_file):
+    done = cli("predict", model_file, "--genes", toy.genes)
+    table = pd.read_csv(io.StringIO(done.out), sep="\t", index_col="name")
+    genes = read_genes(toy.genes)
+    assert done.code == 0
+    assert list(table.index) == list(genes.index)
+    assert list(table.columns) == ["prediction_0", "prediction_1"]
+    expected = load_model(model_file).predict(genes)
+    np.testing.assert_allclose(table, expected, rtol=1e-12)
+
+
+def test_predictions_can_be_an_anndata(cli, toy, model_file, tmp_path):
+    file = tmp_path / "predictions.h5ad"
+    done = cli("predict", model_file, "--genes", toy.genes, "-o", file, "--json")
+    adata = anndata.read_h5ad(file)
+    assert adata.shape == (12, 2)
+    assert "window_start" in adata.obs
+    assert json.loads(done.out)["targets"] == ["prediction_0", "prediction_1"]
+
+
+def test_the_genome_may_lie_elsewhere(cli, toy, model_file, tmp_path):
+    moved = tmp_path / "moved.fa"
+    shutil.copy(toy.genome, moved)
+    there = cli("predict", model_file, "--genes", toy.genes)
+    here = cli("predict", model_file, "--genes", toy.genes, "--genome", moved)
+    assert here.out == there.out
+    absent = tmp_path / "absent.fa"
+    done = cli("predict", model_file, "--genes", toy.genes, "--genome", absent)
+    assert (done.code, "absent.fa" in done.err) == (2, True)
+
+
+def test_a_dry_run_says_what_would_be_computed(cli, toy, model_file):
+    done = cli("predict", model_file, "--genes", toy.genes, "--dry-run", "--json")
+    assert json.loads(done.out)["n_rows"] == 12
+
+
+def test_rows_that_fail_are_nan_and_the_others_are_predicted(
+    cli, toy, model_file, tmp_path
+):
+    bed = tmp_path / "peaks.bed"
+    bed.write_text("chr9\t1\t9\tbad\nchr1\t9000\t9100\tgood\n")
+    options = ("predict", model_file, "--regions", bed)
+    refused = cli(*options)
+    assert (refused.code, "unknown contig 'chr9'" in refused.err) == (2, True)
+    done = cli(*options, "--on-error", "nan")
+    table = pd.read_csv(io.StringIO(done.out), sep="\t", index_col="name")
+    assert done.code == 3
+    assert table.isna().any(axis=1).to_dict() == {"bad": True, "good": False}
+
+
+def test_when_no_row_can_be_computed_there_is_nothing_to_predict(cli, model_file):
+    options = ("--region", "chr9:1-100", "--region", "chr9:1-200", "--on-error", "nan")
+    done = cli("predict", model_file, *options)
+    assert done.code == 2
+    assert "none of 2 rows could be computed; the first, chr9:1-100: " in done.err
+
+
+def test_files_that_are_no_models_are_bad_input(cli, toy, tmp_path):
+    absent = tmp_path / "absent.model"
+    done = cli("predict", absent, "--genes", toy.genes)
+    assert (done.code, "cannot be loaded" in done.err) == (2, True)
+    ridge = tmp_path / "ridge.model"
+    save_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]), ridge)
+    done = cli("predict", ridge, "--genes", toy.genes)
+    assert done.code == 2
+    assert "holds a Ridge; expected a pipeline that begins with" in done.err
+
+
+def test_a_pickle_is_only_read_when_it_is_allowed(cli, toy, model_file, tmp_path):
+    model = load_model(model_file)
+    model.steps[1] = ("ridge", PickledRidge().fit([[0.0] * 192, [1.0] * 192], [0, 1]))
+    file = tmp_path / "pickled.model"
+    with pytest.warns(match="pickled because"):
+        save_model(model, file)
+    done = cli("predict", file, "--genes", toy.genes)
+    assert done.code == 2
+    assert "holds a pickle" in done.err
+    assert cli("predict", file, "--genes", toy.genes, "--allow-pickle").code == 0
+
+
+class PickledRidge(Ridge):
+    """Of a package that is not trusted."""
+
+
+def test_the_head_gets_the_names_that_it_was_fitted_with(cli, toy, tmp_path):
+    model = fitted(toy, output="pandas")
+    save_model(model, tmp_path / "named.model")
+    done = cli("predict", tmp_path / "named.model", "--genes", toy.genes)
+    assert done.code == 0
+    assert "feature names" not in done.err
+
+
+def test_joblib_files_are_not_read(cli, toy, tmp_path):
+    file = tmp_path / "ridge.joblib"
+    joblib.dump(Ridge(), file)
+    done = cli("predict", file, "--genes", toy.genes)
+    assert (done.code, "cannot be loaded" in done.err) == (2, True)
