@@ -18,13 +18,13 @@ from enformer_features.storage.files import atomic_write, check_output
 Codes = npt.NDArray[np.uint8]
 
 PROMOTER_BP = 384  # three bins of 128 bp, centred on the TSS
-MOTIF_BP = 10
-_SLOT_BP = 12
-_N_SLOTS = PROMOTER_BP // _SLOT_BP
+MOTIF_BP = 16
+MAX_COPIES = PROMOTER_BP // MOTIF_BP
+_LOG_FOLD_OWN, _LOG_FOLD_OTHER = 3.0, 2.0  # of a promoter that is full of a motif
 _MARGIN_BP = 8_192  # half a window of 16,384 bp
 _SPACING_BP = 512  # so that promoters cannot overlap
 _GC_BLOCK_BP = 2_000
-_GC_RANGE = (0.35, 0.60)
+_GC_RANGE = (0.38, 0.62)
 _NOISE = 0.2  # of the natural logarithm of expression
 _LINE_BP = 60
 
@@ -41,9 +41,10 @@ class ToyData:
         Indexed by ``gene_id``: ``chrom``, ``tss`` (0-based) and ``strand``.
     expression : DataFrame, shape (n_genes, n_tissues)
         Positive numbers, rows as in ``genes``; take their logarithm.
-    motifs : DataFrame, shape (n_tissues + 1, 1 + n_tissues)
-        Indexed by ``motif``: the ``sequence`` (letters), and in each tissue's
-        column the natural logarithm of the fold change when a promoter is full of it.
+    motifs : DataFrame, shape (n_tissues, 1 + n_tissues)
+        Indexed by ``motif``: the ``sequence`` (16 letters, in the direction of
+        transcription), and for each tissue the natural logarithm of the fold change
+        that a promoter full of it brings.
     """
 
     genome: Path
@@ -57,18 +58,19 @@ def make_toy_genome(
     *,
     n_chromosomes: int = 4,
     chromosome_length_bp: int = 100_000,
-    genes_per_chromosome: int = 24,
+    genes_per_chromosome: int = 60,
     n_tissues: int = 3,
     seed: int = 0,
     overwrite: bool = False,
 ) -> ToyData:
     """Make a genome, genes and their expression, all invented.
 
-    The chromosomes are random letters of varying GC content. Each gene has motifs
-    planted in the 384 bp around its TSS, in a random number, order and orientation.
-    One motif raises expression in every tissue and each tissue has one of its own;
-    the logarithm of expression is linear in the numbers of copies, plus a little
-    noise. What is learnt on some chromosomes therefore holds on the others.
+    The chromosomes are random letters of varying GC content. The 384 bp around each
+    TSS hold 0 to 24 copies of one of `n_tissues` motifs, in the direction in which
+    the gene is read. Copies raise the logarithm of expression linearly, most so in the
+    motif's own tissue, plus a little noise; so what is learnt on some chromosomes
+    holds on the others. Motifs have the chromosomes' mean GC content and CpG
+    frequency, so that composition tells little of them.
 
     Parameters
     ----------
@@ -78,10 +80,10 @@ def make_toy_genome(
         Named ``chr1``, ``chr2``, ...
     chromosome_length_bp : int, default=100_000
         Length of each; TSSs keep 8,192 bp away from its ends.
-    genes_per_chromosome : int, default=24
+    genes_per_chromosome : int, default=60
         At least 512 bp from one to the next.
     n_tissues : int, default=3
-        At most 31.
+        Also the number of motifs.
     seed : int, default=0
         The same seed and sizes give the same data, to the byte.
     overwrite : bool, default=False
@@ -108,7 +110,7 @@ def make_toy_genome(
     >>> toy.expression.shape
     (10, 3)
     >>> list(toy.motifs.index)
-    ['shared', 'tissue_1', 'tissue_2', 'tissue_3']
+    ['motif_1', 'motif_2', 'motif_3']
     """
     _check_sizes(n_chromosomes, chromosome_length_bp, genes_per_chromosome, n_tissues)
     rng = np.random.default_rng(seed)
@@ -179,9 +181,6 @@ def _check_sizes(
         if size < 1:
             msg = f"{name}={size} must be at least 1"
             raise InputError(msg)
-    if n_tissues >= _N_SLOTS:
-        msg = f"n_tissues={n_tissues} must be at most {_N_SLOTS - 1}"
-        raise InputError(msg)
     needed = 2 * _MARGIN_BP + genes_per_chromosome * _SPACING_BP
     if length_bp < needed:
         msg = (
@@ -192,20 +191,22 @@ def _check_sizes(
 
 
 def _make_motifs(n_tissues: int, rng: np.random.Generator) -> pd.DataFrame:
-    tissues = [f"tissue_{number + 1}" for number in range(n_tissues)]
-    weights = np.vstack([np.full(n_tissues, 1.5), 3.0 * np.eye(n_tissues)])
-    index = pd.Index(["shared", *tissues], name="motif")
-    motifs = pd.DataFrame(weights, index=index, columns=tissues)
-    motifs.insert(0, "sequence", [_motif(rng) for _ in index])
-    return motifs
+    numbers = range(1, n_tissues + 1)
+    own = np.eye(n_tissues, dtype=bool)
+    return pd.DataFrame(
+        np.where(own, _LOG_FOLD_OWN, _LOG_FOLD_OTHER),
+        index=pd.Index([f"motif_{number}" for number in numbers], name="motif"),
+        columns=[f"tissue_{number}" for number in numbers],
+    ).assign(sequence=[_motif(rng) for _ in numbers])
 
 
 def _motif(rng: np.random.Generator) -> str:
-    """Draw a motif that GC content and CpG frequency tell little about."""
+    """Draw a motif with the GC content and CpG frequency of the background."""
+    letters = list("ACGT" * (MOTIF_BP // 4))
     while True:
-        sequence = "".join(rng.permutation(list("AAATTCCGGG")))
-        if "CG" not in sequence:
-            return sequence
+        motif = "".join(rng.permutation(letters))
+        if (motif + motif[0]).count("CG") == 1:  # 1/16 of 16 pairs
+            return motif
 
 
 def _background(length_bp: int, rng: np.random.Generator) -> Codes:
@@ -241,21 +242,28 @@ def _plant(
 ) -> npt.NDArray[np.float64]:
     """Write motifs into the genome.
 
-    Returns the copies beside each gene as shares of the most there can be, shape
+    Returns how full each gene's promoter is of each motif, from 0 to 1, shape
     (n_genes, n_motifs).
     """
     motifs = [encode(sequence) for sequence in sequences]
-    both_strands = [(motif, reverse_complement(motif)) for motif in motifs]
-    most = _N_SLOTS // len(motifs)
-    copies = rng.integers(0, most + 1, (len(genes), len(motifs)))
-    for chrom, tss, row in zip(genes["chrom"], genes["tss"], copies, strict=True):
-        planted = np.repeat(np.arange(len(motifs)), row)
-        slots = rng.permutation(_N_SLOTS)[: len(planted)]
-        starts = tss - PROMOTER_BP // 2 + slots * _SLOT_BP
-        strands = rng.integers(0, 2, len(planted))
-        for start, motif, strand in zip(starts, planted, strands, strict=True):
-            genome[chrom][start : start + MOTIF_BP] = both_strands[motif][strand]
-    return copies / most
+    motif_of_gene = rng.permutation(np.arange(len(genes)) % len(motifs))
+    copies = rng.integers(0, MAX_COPIES + 1, len(genes))
+    places = genes[["chrom", "tss", "strand"]].itertuples(index=False, name=None)
+    for (chrom, tss, strand), motif, n in zip(
+        places, motif_of_gene, copies, strict=True
+    ):
+        start = tss - PROMOTER_BP // 2 + (strand == "-")
+        promoter = genome[chrom][start : start + PROMOTER_BP]
+        as_read = _in_direction(promoter, strand).reshape(MAX_COPIES, MOTIF_BP)
+        as_read[rng.permutation(MAX_COPIES)[:n]] = motifs[motif]
+        promoter[:] = _in_direction(as_read.ravel(), strand)
+    shares = np.zeros((len(genes), len(motifs)))
+    shares[np.arange(len(genes)), motif_of_gene] = copies / MAX_COPIES
+    return shares
+
+
+def _in_direction(codes: Codes, strand: str) -> Codes:
+    return reverse_complement(codes) if strand == "-" else codes.copy()
 
 
 def _express(

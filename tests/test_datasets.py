@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from enformer_features.datasets import (
+    MAX_COPIES,
     PROMOTER_BP,
     ToyData,
     make_toy_genome,
@@ -28,17 +29,16 @@ def contigs(path: Path) -> dict[str, str]:
 
 
 def motif_counts(toy: ToyData) -> pd.DataFrame:
-    """Count each motif, in both orientations, in every promoter's letters."""
+    """Count each motif in every promoter, read in the gene's direction."""
     genome = contigs(toy.genome)
     half = PROMOTER_BP // 2
-    counts = {
-        gene: [
-            promoter.count(motif) + promoter.count(motif.translate(COMPLEMENT)[::-1])
-            for motif in toy.motifs["sequence"]
-        ]
-        for gene, chrom, tss, _ in toy.genes.itertuples()
-        for promoter in [genome[chrom][tss - half : tss + half]]
-    }
+    counts = {}
+    for gene, chrom, tss, strand in toy.genes.itertuples():
+        start = tss - half if strand == "+" else tss + 1 - half
+        letters = genome[chrom][start : start + PROMOTER_BP]
+        if strand == "-":
+            letters = letters.translate(COMPLEMENT)[::-1]
+        counts[gene] = [letters.count(motif) for motif in toy.motifs["sequence"]]
     return pd.DataFrame(counts, index=toy.motifs.index).T
 
 
@@ -62,7 +62,7 @@ def test_sizes_are_those_asked_for(tmp_path: Path) -> None:
     }
     assert toy.genes["chrom"].value_counts().to_dict() == {"chr1": 7, "chr2": 7}
     assert toy.expression.shape == (14, 5)
-    assert toy.motifs.shape == (6, 6)
+    assert toy.motifs.shape == (5, 6)
 
 
 def test_tables_share_their_rows(toy: ToyData) -> None:
@@ -70,17 +70,24 @@ def test_tables_share_their_rows(toy: ToyData) -> None:
     assert_array_equal(toy.genes.index, toy.expression.index)
 
 
-def test_log_expression_is_linear_in_the_motifs_of_either_orientation(
+def test_log_expression_follows_from_the_motifs_in_reading_direction(
     toy: ToyData,
 ) -> None:
-    counts = motif_counts(toy).to_numpy()
-    held_out = (toy.genes["chrom"] == "chr4").to_numpy()
-    log_expression = np.log(toy.expression.to_numpy())
-    design = np.column_stack([counts, np.ones(len(counts))])
-    fitted, *_ = np.linalg.lstsq(design[~held_out], log_expression[~held_out])
-    residuals = log_expression[held_out] - design[held_out] @ fitted
-    assert residuals.std() < 0.4
-    assert log_expression.std() > 0.9
+    shares = motif_counts(toy).to_numpy() / MAX_COPIES
+    expected = shares @ toy.motifs[toy.expression.columns].to_numpy()
+    residuals = np.log(toy.expression.to_numpy()) - expected
+    assert residuals.std() == pytest.approx(0.2, rel=0.1)
+    assert expected.std() > 0.6
+    assert set((shares > 0).sum(axis=1)) == {0, 1}
+
+
+def test_motifs_have_the_composition_of_the_background(toy: ToyData) -> None:
+    letters = "".join(contigs(toy.genome).values())
+    for motif in toy.motifs["sequence"]:
+        for pattern in ("A", "C", "G", "T", "CG"):
+            in_repeats = (motif * 100).count(pattern) / (100 * len(motif))
+            in_genome = letters.count(pattern) / len(letters)
+            assert in_repeats == pytest.approx(in_genome, rel=0.1)
 
 
 def test_both_strands_and_a_range_of_gc_occur(toy: ToyData) -> None:
@@ -92,10 +99,10 @@ def test_both_strands_and_a_range_of_gc_occur(toy: ToyData) -> None:
 
 
 def test_promoters_keep_clear_of_each_other_and_of_the_ends(tmp_path: Path) -> None:
-    toy = make_toy_genome(tmp_path, chromosome_length_bp=30_000)
+    toy = make_toy_genome(tmp_path, chromosome_length_bp=48_000)
     for _, genes in toy.genes.groupby("chrom"):
         assert genes["tss"].diff().min() >= PROMOTER_BP
-        assert genes["tss"].between(8_192, 30_000 - 8_192).all()
+        assert genes["tss"].between(8_192, 48_000 - 8_192).all()
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
@@ -136,8 +143,8 @@ def test_written_tables_read_back(toy: ToyData, tmp_path: Path) -> None:
     ("sizes", "message"),
     [
         ({"n_chromosomes": 0}, "n_chromosomes=0 must be at least 1"),
-        ({"n_tissues": 32}, "n_tissues=32 must be at most 31"),
-        ({"chromosome_length_bp": 28_671}, "must be at least 28672"),
+        ({"n_tissues": 0}, "n_tissues=0 must be at least 1"),
+        ({"chromosome_length_bp": 47_103}, "must be at least 47104"),
     ],
 )
 def test_impossible_sizes_are_refused(
