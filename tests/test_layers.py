@@ -15,9 +15,10 @@ ROOT = Path(enformer_features.__file__).parent
 
 # What the modules of a layer may import from, besides each other. "__init__" stands
 # for the names of the package itself, such as __version__.
-BASE = {"exceptions", "__init__"}
+BASE = {"exceptions", "folders", "__init__"}
 BELOW: dict[str, set[str]] = {
     "exceptions": set(),
+    "folders": set(),
     "genomics": BASE,
     "model": BASE,
     "inference": BASE | {"genomics", "model"},
@@ -30,7 +31,8 @@ VERBS = {"training", "variant_effect", "interpret", "distributed"}
 BELOW |= dict.fromkeys(VERBS, ESTIMATORS)
 BELOW["plotting"] = ESTIMATORS | VERBS
 BELOW["report"] = ESTIMATORS | VERBS | {"plotting", "datasets"}
-BELOW["cli"] = BELOW["report"] | {"report"}
+BELOW["demo"] = BELOW["report"]
+BELOW["cli"] = BELOW["report"] | {"report", "demo"}
 BELOW["__init__"] = BELOW["cli"] | {"cli"}  # lazily; tests/test_import.py
 
 FOREIGN = {

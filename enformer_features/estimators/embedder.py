@@ -624,7 +624,7 @@ class _Job:
 def _check_shifts(shifts: Any, sequence_length: int) -> None:
     is_tuple = isinstance(shifts, tuple | list) and len(shifts) > 0
     if not is_tuple or not all(
-        isinstance(shift, int | np.integer) and abs(shift) <= sequence_length // 2
+        isinstance(shift, int | np.integer) and abs(int(shift)) <= sequence_length // 2
         for shift in shifts
     ):
         msg = (

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.exceptions import InputError
 
-Table = pd.DataFrame | pd.Series | npt.ArrayLike
 FEWEST_ROWS = 3
 
 
-def correlations_across_rows(observed: Table, predicted: Table) -> pd.DataFrame:
+def correlations_across_rows(observed: Any, predicted: Any) -> pd.DataFrame:
     """Correlate each target with its prediction, across rows (genes, regions).
 
     Parameters

@@ -18,7 +18,6 @@ import gzip
 import hashlib
 import logging
 import os
-import sys
 import time
 import uuid
 import zlib
@@ -32,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enformer_features.exceptions import GenomeError, first_few
+from enformer_features.folders import user_cache_folder
 from enformer_features.genomics._bgzf import (
     BadIndexError,
     BgzfText,
@@ -211,29 +211,6 @@ def write_at_once(path: Path, content: bytes, mtime_ns: int) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def user_cache_folder() -> Path:
-    """Return the folder for what can be computed again.
-
-    ``ENFORMER_FEATURES_CACHE`` if it is set, else ``enformer_features`` in the
-    platform's folder for caches.
-
-    Raises
-    ------
-    RuntimeError
-        If the user has no home folder.
-    """
-    named = os.environ.get("ENFORMER_FEATURES_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    if sys.platform == "win32":
-        base, default = os.environ.get("LOCALAPPDATA"), "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base, default = None, "~/Library/Caches"
-    else:
-        base, default = os.environ.get("XDG_CACHE_HOME"), "~/.cache"
-    return Path(base or default).expanduser().absolute() / "enformer_features"
 
 
 # Where indices are kept

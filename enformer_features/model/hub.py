@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..exceptions import WeightsError
+from ..folders import user_cache_folder
 from .checkpoints import CONFIG, PICKLE, SAFETENSORS, file_digest
 
 _log = logging.getLogger("enformer_features")
@@ -130,20 +130,9 @@ def _other_weights(source: HubWeights, path: Path, digest: str, expected: str) -
 def records_file() -> Path:
     """Return the file of the digests that weights had when they were first loaded.
 
-    ``weights.json`` in ``ENFORMER_FEATURES_CACHE`` if that is set, else in
-    ``enformer_features`` in the platform's folder for caches.
+    It is ``weights.json`` in :func:`~enformer_features.folders.user_cache_folder`.
     """
-    named = os.environ.get("ENFORMER_FEATURES_CACHE")
-    folder = Path(named) if named else Path(_caches()) / "enformer_features"
-    return folder.expanduser().absolute() / "weights.json"
-
-
-def _caches() -> str:
-    if sys.platform == "win32":
-        return os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    if sys.platform == "darwin":
-        return "~/Library/Caches"
-    return os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return user_cache_folder() / "weights.json"
 
 
 def _read_records() -> dict[str, Any]:
