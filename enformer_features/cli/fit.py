@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from enformer_features.estimators.embedder import EnformerEmbedder
 
-UNTRAINED_NOTE = "untrained weights: means nothing"
+UNTRAINED_NOTE = "untrained weights: says nothing about Enformer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,12 +142,12 @@ def _read(
     rows, targets = align(read_rows(args), targets, strip_version=args.strip_version)
     if args.drop_missing:
         complete = measurements.drop_missing(targets)
-        note(args, f"{len(targets) - len(complete)} rows without all values left out")
+        note(args, f"left out for missing values: {len(targets) - len(complete)} rows")
         rows, targets = rows.loc[complete.index], complete
-    if args.log1p:
-        targets = measurements.log1p(targets)
     is_fitted = ~measurements.held_out(rows["chrom"], args.holdout or [])
     measurements.check_targets(targets, is_fitted)
+    if args.log1p:
+        targets = measurements.log1p(targets)
     return rows, targets, is_fitted
 
 

@@ -137,7 +137,10 @@ def embed(embedder: EnformerEmbedder, rows: pd.DataFrame) -> Result:
         provenance=json.loads(adata.uns[UNS_KEY]["provenance_json"]),
     )
     if not result.is_trained:  # rows from a cache load no weights, and do not warn
-        msg = f"weights={embedder.weights!r} are random: the numbers mean nothing"
+        msg = (
+            f"weights={embedder.weights!r} are random: the numbers mean nothing "
+            "biological"
+        )
         warn(msg, UntrainedWeightsWarning)
     return result
 

@@ -65,7 +65,10 @@ def test_scores_stand_beside_the_baseline_with_axis_and_note(fit):
     assert list(scores["model"]) == ["ridge", "composition baseline"]
     assert list(scores["across"]) == ["across genes"] * 2
     assert list(scores["n"]) == [8, 8]
-    assert list(scores["note"]) == ["untrained weights: means nothing", ""]
+    assert list(scores["note"]) == [
+        "untrained weights: says nothing about Enformer",
+        "",
+    ]
     assert scores["spearman"].between(-1, 1).all()
 
 
@@ -160,7 +163,7 @@ def test_rows_with_missing_values_can_be_left_out(fit, write_targets):
     targets = write_targets({("gene_0002", "tissue_1"): ""})
     _, done = fit("--drop-missing", "--json", targets=targets)
     assert json.loads(done.out)["n_fitted"] == 11
-    assert "1 rows without all values left out" in done.err
+    assert "left out for missing values: 1 rows" in done.err
 
 
 @pytest.mark.parametrize(
