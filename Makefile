@@ -13,7 +13,7 @@ test: .venv/.with-test  ## everything that needs neither GPU, network nor time
 test-slow: .venv/.with-test  ## the published network size
 	.venv/bin/python -m pytest -m "slow and not gpu and not network"
 
-lint: .venv/.with-dev
+lint: .venv/.with-test .venv/.with-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
