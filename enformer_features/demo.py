@@ -208,8 +208,10 @@ Written:
 {listed}{hint}
 
 Next, the same steps by hand, in {folder}:
-  enformer-features embed genes.tsv --genome genome.fa {options} -o features.tsv
-  enformer-features fit genes.tsv --targets expression.tsv --genome genome.fa \\
-      {options} --holdout chr4 -o model.zip
+  enformer-features embed --genes genes.tsv --genome genome.fa \\
+      {options} -o features.tsv
+  enformer-features fit --genes genes.tsv --targets expression.tsv \\
+      --genome genome.fa {options} \\
+      --holdout chr4 -o model.zip
 On your own genome, genes and measurements, with the official weights (1 GB, fetched
 once): --weights enformer"""

@@ -1,7 +1,10 @@
+import shlex
+
 import anndata
 import pandas as pd
 import pytest
 
+from enformer_features.cli import main
 from enformer_features.demo import BASELINE, run_demo
 from enformer_features.exceptions import InputError
 
@@ -61,3 +64,13 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; name a folder"):
         run_demo(tmp_path / "file")
+
+
+def test_the_commands_that_it_shows_run(result, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    shown = result.summary.split("Next, the same steps")[1].split("On your own")[0]
+    commands = shown.replace("\\\n", " ").split("enformer-features ")[1:]
+    assert len(commands) == 2
+    for command in commands:
+        assert main([*shlex.split(command), "--quiet"]) == 0
+    assert (folder / "model.zip").is_file()
