@@ -18,15 +18,14 @@ lint: .venv/.with-test .venv/.with-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv/.with-bench  ## against enformer-pytorch, in one run
-	.venv/bin/python benchmarks/run.py
+bench: bench-validate  ## every benchmark
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py
 
 clean:  ## remove what tests and builds leave; .venv stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf .coverage enformer-features-demo
+	rm -f .coverage
 	find enformer_features tests scripts benchmarks examples \
 	    -name __pycache__ -prune -exec rm -rf {} +
 

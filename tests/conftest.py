@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data: {folder} is absent")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    """Start every test without cached rows and measured speeds of another."""
+    if cache := sys.modules.get("enformer_features.storage.cache"):
+        cache.SHARED.clear()
+    if features := sys.modules.get("enformer_features.inference.features"):
+        features._SECONDS.clear()

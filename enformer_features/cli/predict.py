@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The settings of the environment do not count here: the model has its own.",
     )
     group.add_argument("--genome", metavar="FASTA", help="where the genome lies now")
+    group.add_argument("--weights", help="where the same weights lie now")
     group.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
     group.add_argument("--precision", help="auto, float32, float32-exact, tf32")
     group.add_argument("--batch-size", type=int, metavar="N")
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     rows = read_rows(args)
     outputs.check_names(target, rows, args)
     model = _load(args)
-    embedder = model.steps[0][1].set_params(**_changes(args))
+    embedder = model.steps[0][1]
     if args.dry_run:
         return outputs.show_plan(args, embedder, rows, [target])
     result = _predict(model, embedder, rows)
@@ -86,7 +87,9 @@ def _load(args: argparse.Namespace) -> Pipeline:
     from enformer_features.estimators.persistence import load_model
 
     try:
-        model = load_model(args.model, allow_pickle=args.allow_pickle)
+        model = load_model(
+            args.model, allow_pickle=args.allow_pickle, embedder=_changes(args)
+        )
     except StoreError as error:  # of an input: not a failure while running
         raise InputError(str(error)) from error
     if not isinstance(model, Pipeline) or not isinstance(model[0], EnformerEmbedder):
@@ -99,7 +102,7 @@ def _load(args: argparse.Namespace) -> Pipeline:
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("genome", "device", "precision", "batch_size", "on_error")
+    names = ("genome", "weights", "device", "precision", "batch_size", "on_error")
     given = {name: getattr(args, name) for name in names}
     changes = {name: value for name, value in given.items() if value is not None}
     return {**changes, "verbose": progress(args)}

@@ -65,6 +65,7 @@ from enformer_features.model.registry import (
     ModelHandle,
     check_weights_argument,
     load_weights,
+    warn_if_untrained,
     weights_config,
     weights_digest,
 )
@@ -552,6 +553,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             lambda: load_weights(self.weights, str(job.backend.device)),
             self._row_cache(),
         )
+        if not features.n_computed:  # loading has warned otherwise
+            warn_if_untrained(self.weights)
         failed = np.flatnonzero(features.reasons != "")
         if len(failed):
             labels = job.scanned.layout.labels

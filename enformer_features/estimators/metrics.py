@@ -44,7 +44,7 @@ def correlations_across_rows(observed: Any, predicted: Any) -> pd.DataFrame:
     >>> observed = pd.DataFrame({"liver": [1.0, 2.0, 3.0, 9.0]})
     >>> correlations_across_rows(observed, [1.0, 2.0, 2.5, 2.6]).round(2)
            n  pearson  spearman
-    liver  4     0.77       1.0
+    liver  4      0.7       1.0
     """
     truth, guess = pd.DataFrame(observed), pd.DataFrame(predicted)
     if truth.shape != guess.shape:

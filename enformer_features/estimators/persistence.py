@@ -20,7 +20,7 @@ import json
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -146,13 +146,14 @@ def save_model(
 
 
 def load_model(
-    path: str | PathLike[str], *, allow_pickle: bool = False
+    path: str | PathLike[str],
+    *,
+    allow_pickle: bool = False,
+    embedder: Mapping[str, Any] | None = None,
 ) -> BaseEstimator:
     """Load a model that :func:`save_model` wrote.
 
-    Nothing in the file is run, unless it is a pickle and `allow_pickle` is True. Where
-    the genome lies elsewhere, set it afterwards:
-    ``model.set_params(enformerembedder__genome="hg38.fa")``.
+    Nothing in the file is run, unless it is a pickle and `allow_pickle` is True.
 
     Parameters
     ----------
@@ -160,6 +161,10 @@ def load_model(
     allow_pickle : bool
         Whether a pickled model may be read. A pickle can do anything that its maker
         wants: say yes only to your own files.
+    embedder : mapping of str to object, optional
+        Parameters to set on every embedder before it is checked, for what is
+        elsewhere on this machine: ``{"genome": "hg38.fa", "weights": "enformer/",
+        "device": "cpu"}``.
 
     Returns
     -------
@@ -205,6 +210,8 @@ def load_model(
             "it is yours, call load_model(path, allow_pickle=True)"
         )
         raise InputError(msg)
+    for _, found in _embedders(model):
+        found.set_params(**(embedder or {}))
     _check_versions(manifest["versions"], path)
     _check_provenance(manifest["provenance"], _provenance(model), path)
     return model

@@ -39,6 +39,12 @@ def position_features(n_bins: int, n_features: int) -> Tensor:
     >>> position_features(32, 24).shape
     torch.Size([63, 24])
     """
+    # Kept for later callers, who may want gradients through what is made of it.
+    with torch.inference_mode(False):
+        return _features_of_all_distances(n_bins, n_features)
+
+
+def _features_of_all_distances(n_bins: int, n_features: int) -> Tensor:
     distance = torch.arange(1 - n_bins, n_bins, dtype=torch.float32)
     unsigned = distance_features(n_bins, n_features)[distance.abs().long()]
     return torch.cat([unsigned, distance.sign()[:, None] * unsigned], dim=1)

@@ -45,6 +45,7 @@ __all__ = [
     "check_weights_argument",
     "clear_loaded",
     "load_weights",
+    "warn_if_untrained",
     "weights_config",
     "weights_digest",
 ]
@@ -174,10 +175,8 @@ def load_weights(weights: Weights, device: str | torch.device = "cpu") -> Loaded
     UntrainedWeightsWarning
         At every load of random weights.
     """
+    warn_if_untrained(weights)
     source = resolve(weights)
-    if not source.trained:
-        msg = f"weights={source.name!r} are random: the numbers mean nothing biological"
-        warn(msg, UntrainedWeightsWarning)
     with _LOCK:
         digest = source.digest
         key = digest, source.config.to_json(), str(torch.device(device))
@@ -186,6 +185,19 @@ def load_weights(weights: Weights, device: str | torch.device = "cpu") -> Loaded
         while len(_LOADED) > MAX_LOADED:
             _LOADED.popitem(last=False)
     return LoadedModel(module, module.config, digest, source.name, source.trained)
+
+
+def warn_if_untrained(weights: Weights) -> None:
+    """Warn when the weights are random, whether or not anything is loaded.
+
+    Warns
+    -----
+    UntrainedWeightsWarning
+    """
+    source = resolve(weights)
+    if not source.trained:
+        msg = f"weights={source.name!r} are random: the numbers mean nothing biological"
+        warn(msg, UntrainedWeightsWarning, stacklevel=4)
 
 
 def clear_loaded() -> None:

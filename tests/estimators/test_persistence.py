@@ -259,6 +259,23 @@ def test_model_moves_to_a_machine_without_its_genome(path: Path) -> None:
     assert load_model(path)[0].genome == str(genome)
 
 
+@pytest.mark.filterwarnings("ignore::enformer_features.UntrainedWeightsWarning")
+def test_what_lies_elsewhere_is_set_before_it_is_checked(
+    path: Path, tmp_path: Path
+) -> None:
+    genome = tmp_path / "here.fa"
+    genome.write_text(">chr1\n" + "ACGT" * 100 + "\n")
+    embedder = EnformerEmbedder("untrained-tiny", genome=genome, sequence_length=1024)
+    model = make_pipeline(embedder, Ridge()).fit(["A" * 1024, "C" * 1024], [0, 1])
+    save_model(model, path)
+    elsewhere = genome.rename(tmp_path / "elsewhere.fa")
+    loaded = load_model(path, embedder={"genome": elsewhere, "batch_size": 3})
+    assert loaded[0].genome == elsewhere
+    assert loaded[0].batch_size == 3
+    with pytest.raises(PlanMismatchError, match="sequence_length"):
+        load_model(path, embedder={"sequence_length": 2048})
+
+
 @pytest.mark.usefixtures("trusted_embedder")
 def test_genome_with_other_contigs_warns(
     path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from xgboost import XGBRegressor
 from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
 from enformer_features.estimators.inputs import Samples
 from enformer_features.model import registry
-from enformer_features.storage.cache import SHARED
+from enformer_features.storage.cache import SHARED, MemoryCache
 from tests.estimators.toy import LENGTH, embedder, random_letters, write_fasta
 
 pytestmark = pytest.mark.filterwarnings(
@@ -189,6 +189,9 @@ def test_pickled_pipeline_is_small_and_gives_the_same_bits(genome, genes, target
     np.testing.assert_array_equal(again.predict(genes), model.predict(genes))
 
 
-def test_warnings_of_random_weights_reach_the_user():
-    with pytest.warns(UntrainedWeightsWarning, match="random"):
-        embedder().transform([random_letters(LENGTH)])
+def test_random_weights_warn_also_when_every_row_is_known():
+    model = embedder(cache=MemoryCache())
+    for _ in range(2):
+        with pytest.warns(UntrainedWeightsWarning, match="random") as caught:
+            model.transform([random_letters(LENGTH)])
+        assert len(caught) == 1

@@ -85,3 +85,12 @@ def test_masks_are_one_within_their_width():
     expected = [[float(x < 2**i - 1) for i in range(1, 5)] for x in range(32)]
     np.testing.assert_array_equal(masks, expected)
     assert math.isclose(masks[:, 0].sum(), 1)  # distance 0 alone
+
+
+def test_features_made_for_inference_serve_training_later():
+    position_features.cache_clear()
+    with torch.inference_mode():
+        position_features(8, 12)
+    weight = torch.ones(12, requires_grad=True)
+    (position_features(8, 12) @ weight).sum().backward()
+    assert weight.grad is not None
