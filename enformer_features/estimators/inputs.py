@@ -113,8 +113,10 @@ def resolve_samples(
     if isinstance(X, pd.DataFrame):
         table = region_table(X)
         return Samples(table.index, regions=table)
-    if _is_numeric_array(X):
-        codes = _codes_of_array(np.asarray(X))
+    if _is_array(X):
+        X = _as_array(X)
+    if isinstance(X, np.ndarray) and X.dtype.kind in "iufb":
+        codes = _codes_of_array(X)
         rows: list[Any] = list(codes)
         index = pd.RangeIndex(len(rows))
         return _sequences(rows, index, lambda row, _: row, sequence_length, resize)
@@ -146,17 +148,43 @@ def _as_pandas(X: Any) -> pd.DataFrame:
     if isinstance(X, pd.DataFrame):
         return X
     if isinstance(X, np.ndarray):
+        if X.ndim != 1 or any(X.dtype[name].shape for name in X.dtype.names or ()):
+            msg = (
+                f"X is an array of records, of shape {X.shape} and {X.dtype}; expected "
+                "one record per region, with one value per field"
+            )
+            raise InputError(msg)
         return pd.DataFrame.from_records(X)
     return pd.DataFrame({str(name): X[name].to_list() for name in X.columns})
 
 
-def _is_numeric_array(X: Any) -> bool:
-    if isinstance(X, pd.Series) or not hasattr(X, "__array__"):
-        return False
-    return np.asarray(X).dtype.kind in "iufb"
+def _is_array(X: object) -> bool:
+    is_list_like = isinstance(X, (pd.Series, pd.Index)) or hasattr(X, "to_list")
+    return hasattr(X, "__array__") and not is_list_like
+
+
+def _as_array(X: Any) -> npt.NDArray[Any]:
+    """Return an array of numpy; what other libraries refuse is told as ours."""
+    try:
+        array = np.asarray(X)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        kind = f"{type(X).__module__}.{type(X).__name__}"
+        msg = (
+            f"X is a {kind} that cannot become a numpy array: {error}; bring it to "
+            "the CPU, detached and dense, as uint8 or float32"
+        )
+        raise InputTypeError(msg) from error
+    if np.ma.is_masked(X):
+        msg = "X is a masked array with masked values; fill them with N: code 4, zeros"
+        raise InputError(msg)
+    if array.ndim == 0:
+        msg = f"X is an array of a single value, {array}; wrap it in a list"
+        raise InputTypeError(msg)
+    return array
 
 
 def _codes_of_array(array: npt.NDArray[Any]) -> Codes:
+    _refuse_empty(len(array))
     if array.ndim == 3:
         return codes_from_one_hot(array)
     if array.ndim == 2:
@@ -205,10 +233,14 @@ def _resolve_strings(
     )
 
 
-def _check_strings(items: Sequence[object]) -> None:
-    if not items:
+def _refuse_empty(n_rows: int) -> None:
+    if not n_rows:
         msg = "X has 0 rows: there are 0 windows to embed; pass at least one"
         raise InputError(msg)
+
+
+def _check_strings(items: Sequence[object]) -> None:
+    _refuse_empty(len(items))
     wrong = [i for i, item in enumerate(items) if not isinstance(item, str)]
     if wrong:
         kinds = [f"item {i} is {type(items[i]).__name__}" for i in wrong]
@@ -247,9 +279,6 @@ def _sequences(
     resize: str,
 ) -> Samples:
     """Encode and resize each item; note what is wrong with which."""
-    if not items:
-        msg = "X has 0 rows: there are 0 windows to embed; pass at least one"
-        raise InputError(msg)
     reasons = np.full(len(items), "", dtype=object)
     sequences = []
     for row, (item, label) in enumerate(zip(items, index, strict=True)):
