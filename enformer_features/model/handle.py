@@ -101,9 +101,13 @@ class ModelHandle:
         return self._digest
 
     def network(self) -> Enformer:
-        """Make a network of the same arrays, in evaluation mode; the user's is left."""
+        """Make a network of copies of the arrays, in evaluation mode.
+
+        It is kept by digest, and the user's own may be trained further.
+        """
+        arrays = self.module.state_dict()
         state = {
-            array.name: self.module.state_dict()[array.name].detach().float()
+            array.name: arrays[array.name].detach().to(torch.float32, copy=True)
             for array in arrays_of(self.module)
         }
         check_values(f"the network {self.name!r}", state)

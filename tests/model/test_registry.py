@@ -374,6 +374,16 @@ def test_a_network_that_was_trained_further_needs_a_new_handle(network):
     assert ModelHandle(module).digest != digest
 
 
+def test_training_a_network_does_not_change_what_was_loaded_of_it(network):
+    module, before = copy.deepcopy(network), copy.deepcopy(network)
+    loaded = load_weights(ModelHandle(module))
+    with torch.no_grad():
+        module.stem.conv.weight.add_(1.0)
+    again = load_weights(ModelHandle(before))
+    assert again.digest == loaded.digest
+    assert torch.equal(again.module.stem.conv.weight, before.stem.conv.weight)
+
+
 def test_a_handle_of_an_untrained_network_warns(network):
     with pytest.warns(UntrainedWeightsWarning, match="'in-memory' are random"):
         load_weights(ModelHandle(network, trained=False))
