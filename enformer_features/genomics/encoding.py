@@ -327,8 +327,8 @@ def resize_codes(
 ) -> NDArray[np.uint8]:
     """Bring one sequence to a length, keeping its centre.
 
-    The left end gains or loses ``abs(len(codes) - length) // 2`` letters, so that
-    an odd remainder falls on the right.
+    The letter at index ``len(codes) // 2`` comes to stand at ``length // 2``, as the
+    middle base of an interval does in its window.
 
     Parameters
     ----------
@@ -355,9 +355,9 @@ def resize_codes(
     Examples
     --------
     >>> decode(resize_codes(encode("ACG"), 6, resize="pad"))
-    'NACGNN'
-    >>> decode(resize_codes(encode("ACGTAC"), 3, resize="crop"))
-    'CGT'
+    'NNACGN'
+    >>> decode(resize_codes(encode("ACGTACG"), 4, resize="crop"))
+    'CGTA'
     """
     if resize not in RESIZE:
         msg = f'resize={resize!r} is unknown; choose "error", "pad" or "crop"'
@@ -365,10 +365,10 @@ def resize_codes(
     excess = len(codes) - length
     if excess == 0:
         return np.ascontiguousarray(codes)
+    left = abs(len(codes) // 2 - length // 2)
     if excess > 0 and resize == "crop":
-        return codes[excess // 2 :][:length].copy()
+        return codes[left : left + length].copy()
     if excess < 0 and resize == "pad":
-        left = -excess // 2
         padded = np.full(length, N_CODE, np.uint8)
         padded[left : left + len(codes)] = codes
         return padded

@@ -595,6 +595,24 @@ def test_anndata_refuses_repeated_names_before_any_weights(genome, exploding):
         embedder(genome=genome).to_anndata(rows)
 
 
+@pytest.mark.parametrize(
+    ("resize", "size"), [("pad", LENGTH - 33), ("crop", LENGTH + 33)]
+)
+def test_an_odd_sequence_is_centred_as_the_same_interval_of_a_genome(
+    resize, size, tmp_path
+):
+    letters = random_letters(size)
+    fasta = tmp_path / "alone.fa"
+    fasta.write_text(f">chr1\n{letters}\n")
+    as_region = embedder(genome=fasta).windows([f"chr1:1-{size}"])
+    left = int(as_region["window_start"].iloc[0])
+    window = letters[max(left, 0) : left + LENGTH]
+    window = ("N" * max(-left, 0) + window).ljust(LENGTH, "N")
+    np.testing.assert_array_equal(
+        embedder(resize=resize).transform([letters]), embedder().transform([window])
+    )
+
+
 def test_sequences_are_resized_when_asked():
     letters = random_letters(LENGTH)
     long, short = "AC" + letters + "GT", letters[3:-3]

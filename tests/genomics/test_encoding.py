@@ -153,14 +153,12 @@ def test_codes_of_one_dimension_are_refused_with_a_hint():
     [
         ("ACGT", 8, "NNACGTNN"),
         ("ACGT", 7, "NACGTNN"),
-        ("ACG", 4, "ACGN"),
-        ("ACG", 8, "NNACGNNN"),
+        ("ACG", 4, "NACG"),
+        ("ACG", 8, "NNNACGNN"),
         ("ACG", 3, "ACG"),
     ],
 )
-def test_padding_keeps_the_centre_and_puts_the_odd_n_on_the_right(
-    sequence, length, expected
-):
+def test_padding_puts_the_middle_letter_at_half_the_length(sequence, length, expected):
     assert decode(resize_codes(encode(sequence), length, resize="pad")) == expected
 
 
@@ -168,12 +166,12 @@ def test_padding_keeps_the_centre_and_puts_the_odd_n_on_the_right(
     ("sequence", "length", "expected"),
     [
         ("AACGTT", 2, "CG"),
-        ("AACGTT", 3, "ACG"),
+        ("AACGTT", 3, "CGT"),
         ("AACGT", 4, "AACG"),
         ("AACGT", 5, "AACGT"),
     ],
 )
-def test_cropping_keeps_the_centre_and_drops_the_odd_base_on_the_right(
+def test_cropping_leaves_the_middle_letter_at_half_the_length(
     sequence, length, expected
 ):
     assert decode(resize_codes(encode(sequence), length, resize="crop")) == expected
