@@ -35,6 +35,10 @@ class MemoryCache:
         self._n_bytes = 0
         self._lock = threading.Lock()
 
+    def __deepcopy__(self, memo: object) -> MemoryCache:
+        """Return itself: scikit-learn's clones of an embedder share its rows."""
+        return self
+
     def __reduce__(self) -> tuple[type[MemoryCache], tuple[int]]:
         """Pickle as an empty cache: the rows belong to this process."""
         return MemoryCache, (self.max_bytes,)

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -54,3 +55,8 @@ def test_clear_forgets_rows_and_their_bytes():
     cache.clear()
     cache.put("b", row(2))
     assert ("a" in cache, "b" in cache) == (False, True)
+
+
+def test_a_copy_is_the_cache_itself():
+    cache = MemoryCache()
+    assert copy.deepcopy({"cache": cache})["cache"] is cache
