@@ -13,11 +13,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from enformer_features import __version__
-from enformer_features.estimators.inputs import (
-    Samples,
-    check_targets,
-    resolve_samples,
-)
+from enformer_features.estimators.inputs import Samples, resolve_samples
+from enformer_features.estimators.targets import check_targets
 from enformer_features.exceptions import (
     FailedWindowsWarning,
     InputError,

@@ -1,4 +1,4 @@
-"""Resolves what a user hands over as ``X`` and ``y``; the one place that guesses."""
+"""Resolves what a user hands over as ``X``; the one place that guesses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ import pandas as pd
 from enformer_features.exceptions import (
     InputError,
     InputTypeError,
-    TargetWarning,
     first_few,
-    warn,
 )
 from enformer_features.genomics.encoding import (
     check_codes,
@@ -108,8 +106,8 @@ def resolve_samples(
         raise InputTypeError(msg)
     if _is_anndata(X):
         X = _regions_of_anndata(X)
-    elif _is_table(X):
-        X = _as_pandas(X)
+    elif is_table(X):
+        X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         table = region_table(X)
         return Samples(table.index, regions=table)
@@ -139,12 +137,14 @@ def _regions_of_anndata(adata: Any) -> pd.DataFrame:
     return obs
 
 
-def _is_table(X: object) -> bool:
+def is_table(X: object) -> bool:
+    """Tell whether an object has named columns: of pandas, polars or records."""
     is_record_array = isinstance(X, np.ndarray) and X.dtype.names is not None
     return is_record_array or (hasattr(X, "columns") and hasattr(X, "to_dict"))
 
 
-def _as_pandas(X: Any) -> pd.DataFrame:
+def as_pandas(X: Any) -> pd.DataFrame:
+    """Bring what :func:`is_table` accepts to pandas."""
     if isinstance(X, pd.DataFrame):
         return X
     if isinstance(X, np.ndarray):
@@ -291,78 +291,3 @@ def _sequences(
             codes = np.zeros(0, dtype=np.uint8)
         sequences.append(codes)
     return Samples(index, sequences=sequences, reasons=reasons)
-
-
-def check_targets(X: Any, y: Any, n_rows: int) -> None:
-    """Refuse targets that cannot belong to ``X``, before anything is computed.
-
-    Parameters
-    ----------
-    X : object
-        As the user gave it.
-    y : array-like, shape (n_rows,) or (n_rows, n_targets)
-    n_rows : int
-
-    Raises
-    ------
-    InputError
-        For another number of rows, the same labels in another order, or infinite
-        values.
-
-    Warns
-    -----
-    TargetWarning
-        For missing values, which most heads refuse after the embedding is done, and
-        for constant targets, from which nothing can be learnt.
-    """
-    values = y if hasattr(y, "shape") else np.asarray(y)
-    if len(values) != n_rows:
-        msg = f"y has {len(values)} rows, X has {n_rows}; they must be the same samples"
-        raise InputError(msg)
-    _check_label_order(X, y)
-    frame = pd.DataFrame(np.asarray(values).reshape(n_rows, -1))
-    if isinstance(y, pd.DataFrame):
-        frame.columns = y.columns
-    numbers = frame.select_dtypes("number")
-    _check_numbers(numbers)
-
-
-def _check_label_order(X: Any, y: Any) -> None:
-    ours, theirs = getattr(X, "index", None), getattr(y, "index", None)
-    if not isinstance(ours, pd.Index) or not isinstance(theirs, pd.Index):
-        return
-    if ours.equals(theirs) or len(ours) != len(theirs):
-        return
-    if sorted(map(str, ours)) == sorted(map(str, theirs)):
-        row = next(i for i in range(len(ours)) if ours[i] != theirs[i])
-        msg = (
-            f"X and y carry the same labels in another order: row {row} is "
-            f"{ours[row]!r} in X and {theirs[row]!r} in y; use y.loc[X.index], or "
-            "align(X, y)"
-        )
-        raise InputError(msg)
-
-
-def _check_numbers(targets: pd.DataFrame) -> None:
-    infinite = np.isinf(targets.to_numpy(dtype=float))
-    if infinite.any():
-        rows, columns = np.nonzero(infinite)
-        where = [
-            f"row {row}, target {targets.columns[int(column)]!r}"
-            for row, column in zip(rows, columns, strict=True)
-        ]
-        msg = f"y has infinite values: {first_few(where)}; a log of 0? add a constant"
-        raise InputError(msg)
-    missing = targets.isna().any(axis=1)
-    if missing.any():
-        rows_missing = list(np.flatnonzero(missing))
-        message = (
-            f"y has missing values in {len(rows_missing)} of {len(targets)} rows "
-            f"({first_few(rows_missing)}); Ridge and XGBRegressor will refuse them "
-            "after the embedding is done: drop or impute them first"
-        )
-        warn(message, TargetWarning)
-    constant = [name for name in targets if targets[name].nunique() == 1]
-    if constant and len(targets) > 1:
-        message = "constant targets, nothing can be learnt from them: "
-        warn(message + first_few(constant), TargetWarning)
