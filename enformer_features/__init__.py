@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from .exceptions import (
+from enformer_features.exceptions import (
     EnformerFeaturesError,
     EnformerFeaturesWarning,
     GenomeError,
@@ -20,19 +20,23 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from .datasets import make_toy_genome
-    from .estimators.baselines import SequenceCompositionBaseline
-    from .estimators.embedder import EnformerEmbedder
-    from .estimators.persistence import load_model, save_model
-    from .genomics.genes import align, read_genes
-    from .genomics.genome import Genome
-    from .genomics.regions import read_regions
-    from .inference.pooling import Pool
-    from .inference.tracks import TrackSelection, read_tracks, select_tracks
-    from .model.config import EnformerConfig
-    from .model.enformer import Enformer
-    from .model.handle import ModelHandle
-    from .storage.export import write_h5ad
+    from enformer_features.datasets import make_toy_genome
+    from enformer_features.estimators.baselines import SequenceCompositionBaseline
+    from enformer_features.estimators.embedder import EnformerEmbedder
+    from enformer_features.estimators.persistence import load_model, save_model
+    from enformer_features.genomics.genes import align, read_genes
+    from enformer_features.genomics.genome import Genome
+    from enformer_features.genomics.regions import read_regions
+    from enformer_features.inference.pooling import Pool
+    from enformer_features.inference.tracks import (
+        TrackSelection,
+        read_tracks,
+        select_tracks,
+    )
+    from enformer_features.model.config import EnformerConfig
+    from enformer_features.model.enformer import Enformer
+    from enformer_features.model.handle import ModelHandle
+    from enformer_features.storage.export import write_h5ad
 
 __version__ = "0.1.0"
 

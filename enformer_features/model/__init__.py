@@ -8,14 +8,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from .config import EnformerConfig
+from enformer_features.model.config import EnformerConfig
 
 if TYPE_CHECKING:
-    from .checkpoints import Checkpoint, build, read_checkpoint, save_checkpoint
-    from .enformer import Enformer
-    from .handle import ModelHandle
-    from .positional import position_features
-    from .registry import (
+    from enformer_features.model.checkpoints import (
+        Checkpoint,
+        build,
+        read_checkpoint,
+        save_checkpoint,
+    )
+    from enformer_features.model.enformer import Enformer
+    from enformer_features.model.handle import ModelHandle
+    from enformer_features.model.positional import position_features
+    from enformer_features.model.registry import (
         LoadedModel,
         clear_loaded,
         load_weights,

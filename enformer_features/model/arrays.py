@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..exceptions import WeightsError, first_few
+from enformer_features.exceptions import WeightsError, first_few
 
 
 class ArraySource(NamedTuple):

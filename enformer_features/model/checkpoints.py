@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..exceptions import InputError, StoreError, WeightsError, first_few
-from .arrays import ArraySource, open_arrays
-from .config import EnformerConfig
-from .enformer import Enformer
+from enformer_features.exceptions import InputError, StoreError, WeightsError, first_few
+from enformer_features.model.arrays import ArraySource, open_arrays
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.enformer import Enformer
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ..exceptions import InputError
+from enformer_features.exceptions import InputError
 
 PUBLISHED_TRACKS = {"human": 5313, "mouse": 1643}
 

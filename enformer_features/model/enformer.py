@@ -6,10 +6,16 @@ import itertools
 
 from torch import Tensor, nn
 
-from ..exceptions import InputError
-from .config import EnformerConfig
-from .layers import FinalPointwise, Head, Stem, TowerBlock, TransformerBlock
-from .positional import position_features
+from enformer_features.exceptions import InputError
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.layers import (
+    FinalPointwise,
+    Head,
+    Stem,
+    TowerBlock,
+    TransformerBlock,
+)
+from enformer_features.model.positional import position_features
 
 
 class Enformer(nn.Module):

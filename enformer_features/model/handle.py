@@ -8,10 +8,10 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from ..exceptions import InputTypeError, WeightsError
-from .checkpoints import arrays_of, assemble, check_values
-from .config import EnformerConfig
-from .enformer import Enformer
+from enformer_features.exceptions import InputTypeError, WeightsError
+from enformer_features.model.checkpoints import arrays_of, assemble, check_values
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.enformer import Enformer
 
 _Identity = tuple[str, str, bool]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import WeightsError
-from ..folders import user_cache_folder
-from .checkpoints import CONFIG, PICKLE, SAFETENSORS, file_digest
+from enformer_features.exceptions import WeightsError
+from enformer_features.folders import user_cache_folder
+from enformer_features.model.checkpoints import CONFIG, PICKLE, SAFETENSORS, file_digest
 
 _log = logging.getLogger("enformer_features")
 

@@ -10,12 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..exceptions import InputError, WeightsError
-from . import hub
-from .checkpoints import arrays_of, file_digest, find_files, save_checkpoint
-from .config import EnformerConfig
-from .enformer import Enformer
-from .registry import FileSource, HubSource, Source, Weights, resolve
+from enformer_features.exceptions import InputError, WeightsError
+from enformer_features.model import hub
+from enformer_features.model.checkpoints import (
+    arrays_of,
+    file_digest,
+    find_files,
+    save_checkpoint,
+)
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.enformer import Enformer
+from enformer_features.model.registry import (
+    FileSource,
+    HubSource,
+    Source,
+    Weights,
+    resolve,
+)
 
 
 def describe_weights(weights: Weights) -> dict[str, Any]:

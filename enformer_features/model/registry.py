@@ -19,9 +19,14 @@ from typing import Protocol
 
 import torch
 
-from ..exceptions import InputTypeError, UntrainedWeightsWarning, WeightsError, warn
-from . import hub
-from .checkpoints import (
+from enformer_features.exceptions import (
+    InputTypeError,
+    UntrainedWeightsWarning,
+    WeightsError,
+    warn,
+)
+from enformer_features.model import hub
+from enformer_features.model.checkpoints import (
     PICKLE_SUFFIXES,
     build,
     file_digest,
@@ -30,11 +35,11 @@ from .checkpoints import (
     read_config,
     read_config_file,
 )
-from .config import EnformerConfig
-from .enformer import Enformer
-from .handle import ModelHandle
-from .hub import HubWeights
-from .untrained import untrained_digest, untrained_network
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.enformer import Enformer
+from enformer_features.model.handle import ModelHandle
+from enformer_features.model.hub import HubWeights
+from enformer_features.model.untrained import untrained_digest, untrained_network
 
 __all__ = [
     "PUBLISHED",

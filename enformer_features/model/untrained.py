@@ -7,9 +7,9 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from .config import EnformerConfig
-from .enformer import Enformer
-from .layers import TransformerBlock, lecun_
+from enformer_features.model.config import EnformerConfig
+from enformer_features.model.enformer import Enformer
+from enformer_features.model.layers import TransformerBlock, lecun_
 
 SEED = 20211004
 CALIBRATION_BATCH = (4, 32)  # sequences, bins

@@ -9,8 +9,7 @@ import pytest
 from enformer_features.exceptions import GenomeError
 from enformer_features.genomics import _faidx
 from enformer_features.genomics._faidx import build_index, load_index
-
-from .fasta import fasta_text, random_contigs, write_bgzf, write_fasta
+from tests.genomics.fasta import fasta_text, random_contigs, write_bgzf, write_fasta
 
 CONTIGS = random_contigs()
 

@@ -18,8 +18,13 @@ from enformer_features.genomics.genome import (
     open_genome,
     rename_contigs,
 )
-
-from .fasta import fasta_text, random_contigs, read_plainly, write_bgzf, write_fasta
+from tests.genomics.fasta import (
+    fasta_text,
+    random_contigs,
+    read_plainly,
+    write_bgzf,
+    write_fasta,
+)
 
 CONTIGS = random_contigs()
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

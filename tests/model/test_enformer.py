@@ -10,8 +10,7 @@ from enformer_features.model.untrained import (
     random_one_hot,
     untrained_network,
 )
-
-from . import parity
+from tests.model import parity
 
 TINY = EnformerConfig(
     dim=48,

@@ -22,8 +22,7 @@ from enformer_features.model.layers import (
     gelu,
     relative_shift,
 )
-
-from . import parity
+from tests.model import parity
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from enformer_features.model.positional import (
     gamma_density,
     position_features,
 )
-
-from . import parity
+from tests.model import parity
 
 SIZES = [(32, 24), (64, 12), (256, 48), (1536, 192)]
 # Largest difference of the gamma features, by bins; see the reference's tolerances.
