@@ -219,7 +219,8 @@ def _numbers(pattern: str, names: Iterable[str]) -> Iterator[int]:
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Return ``"sha256:<hex>"`` of a file's bytes, about a second per gigabyte.
 
-    It is remembered for as long as the file's size and time of change stay.
+    It is remembered for as long as the file is the same one, of the same size and
+    times: also the time of change, which copying does not carry over.
 
     Examples
     --------
@@ -228,11 +229,13 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     'sha256:e3b0c44298fc1'
     """
     status = os.stat(path)
-    return _digest_of(os.fspath(path), status.st_size, status.st_mtime_ns)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    state = status.st_dev, status.st_ino, status.st_size, *times
+    return _digest_of(os.path.abspath(path), state)
 
 
 @functools.lru_cache(maxsize=64)
-def _digest_of(path: str, size: int, mtime_ns: int) -> str:
+def _digest_of(path: str, state: tuple[int, ...]) -> str:
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 

@@ -408,6 +408,26 @@ def test_the_digest_is_that_of_the_bytes_and_follows_the_file(tmp_path):
         assert file_digest(file) == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def test_the_digest_follows_a_file_of_the_same_size_and_time(tmp_path):
+    file, other = tmp_path / "x", tmp_path / "y"
+    file.write_bytes(b"abc")
+    before = file_digest(file)
+    other.write_bytes(b"xyz")
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert file_digest(file) != before
+
+
+def test_the_digest_of_a_relative_path_follows_the_folder(tmp_path, monkeypatch):
+    digests = set()
+    for content in ("abc", "xyz"):
+        (tmp_path / content).mkdir()
+        monkeypatch.chdir(tmp_path / content)
+        Path("x").write_text(content)
+        digests.add(file_digest("x"))
+    assert len(digests) == 2
+
+
 def test_a_file_that_changes_while_it_is_read_is_refused(folder, monkeypatch):
     digests = iter(["sha256:1", "sha256:2"])
     monkeypatch.setattr(
