@@ -24,6 +24,7 @@ from enformer_features.genomics.windows import (
     bases_past_ends,
     place_windows,
     region_bins,
+    shifted,
 )
 from enformer_features.inference.pooling import Integers, Pool
 from enformer_features.inference.reads import (
@@ -164,15 +165,18 @@ def lay_out_regions(
     windows = place_windows(regions, sequence_length, center=center, strand=strand)
     past = bases_past_ends(windows, genome.contigs, shifts)
     windows["off_edge"] = (past > 0) & (regions["reason"] == "").to_numpy()
+    wholly_off = windows["off_edge"] & (past >= sequence_length)
     windows["name"] = region_names(regions)
     windows["reason"] = ""
     layout = Layout(windows, GenomeReads(genome, windows, shifts), center, regions)
+    told = wholly_off | (windows["off_edge"] & (edge != "pad"))
     off_edge = {
-        int(row): _off_edge(windows.iloc[row], int(past[row]), genome)
-        for row in np.flatnonzero(windows["off_edge"] & (edge != "pad"))
+        row: _off_edge(windows.iloc[[row]], shifts, genome)
+        for row in np.flatnonzero(told).tolist()
     }
-    bad = _reasons(regions["reason"]) | (off_edge if edge == "error" else {})
-    layout = layout.with_reasons(bad, raising=raising)
+    is_bad = wholly_off.to_numpy() | (edge == "error")
+    bad = {row: reason for row, reason in off_edge.items() if is_bad[row]}
+    layout = layout.with_reasons(_reasons(regions["reason"]) | bad, raising=raising)
     return layout.with_reasons(off_edge, raising=False)
 
 
@@ -213,13 +217,28 @@ def _reasons(column: Iterable[str]) -> dict[int, str]:
     return {row: reason for row, reason in enumerate(column) if reason}
 
 
-def _off_edge(window: pd.Series, n_past: int, genome: Genome) -> str:
-    chrom, start, end = window["chrom"], window["window_start"], window["window_end"]
+def _off_edge(window: pd.DataFrame, shifts: tuple[int, ...], genome: Genome) -> str:
+    """Describe the shift of one window that reaches farthest off its contig."""
+    chrom = str(window["chrom"].iloc[0])
     length = genome.contigs[chrom]
-    side = f"before the start of {chrom}" if start < 0 else f"past the end of {chrom}"
+    bounds = [(int(s[0]), int(e[0])) for s, e in (shifted(window, x) for x in shifts)]
+    start, end = max(bounds, key=lambda b: max(-b[0], 0) + max(b[1] - length, 0))
+    if end <= 0 or start >= length:
+        return (
+            f"its window {chrom}:{start}-{end} lies wholly off {chrom} ({length} bp); "
+            "use smaller shifts"
+        )
+    sides = [
+        f"{n_past} bp {side}"
+        for n_past, side in (
+            (-start, "before the start"),
+            (end - length, "past the end"),
+        )
+        if n_past > 0
+    ]
     return (
-        f"its window {chrom}:{start}-{end} reaches {n_past} bp {side} ({length} bp); "
-        "use edge='pad' to fill up with N"
+        f"its window {chrom}:{start}-{end} reaches {' and '.join(sides)} of {chrom} "
+        f"({length} bp); use edge='pad' to fill up with N"
     )
 
 

@@ -54,6 +54,45 @@ def test_bad_rows_and_windows_past_the_end_are_reported_together(genome):
     assert "before the start of c" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tss", "strand", "shift", "reaches"),
+    [
+        (10, "+", 0, "c:-118-138 reaches 118 bp before the start of c"),
+        (2990, "+", 0, "c:2862-3118 reaches 118 bp past the end of c"),
+        (150, "+", -100, "c:-78-178 reaches 78 bp before the start of c"),
+        (150, "-", 100, "c:-77-179 reaches 77 bp before the start of c"),
+    ],
+)
+def test_the_shift_that_reaches_farthest_past_an_end_is_described(
+    genome, tss, strand, shift, reaches
+):
+    options = {"sequence_length": 256, "edge": "error", "shifts": (0, shift)}
+    with pytest.raises(InputError, match=rf"its window {reaches} \(3000 bp\)"):
+        lay_out_regions(points([tss], strand), genome, **options)
+
+
+def test_a_window_longer_than_its_contig_reaches_past_both_ends(genome):
+    both = "72 bp before the start and 1024 bp past the end of c"
+    with pytest.raises(InputError, match=both):
+        lay_out_regions(points([1976]), genome, sequence_length=4096, edge="error")
+
+
+@pytest.mark.parametrize("edge", ["pad", "nan", "error"])
+@pytest.mark.parametrize(
+    ("tss", "shift", "center"), [(0, -128, "base"), (63, -128, "bin")]
+)
+def test_a_window_that_a_shift_moves_wholly_off_is_an_error_at_any_edge(
+    genome, edge, tss, shift, center
+):
+    options = {"sequence_length": 256, "shifts": (0, shift), "center": center}
+    with pytest.raises(InputError, match=r"lies wholly off c .*; use smaller shifts"):
+        lay_out_regions(points([tss, 1500]), genome, edge=edge, **options)
+    layout = lay_out_regions(
+        points([tss, 1500]), genome, edge=edge, raising=False, **options
+    )
+    assert layout.good_rows.tolist() == [1]
+
+
 def test_reasons_stay_and_do_not_raise_again(genome):
     table = points([10, 1500])
     layout = lay_out_regions(table, genome, sequence_length=256, edge="nan")
