@@ -42,7 +42,11 @@ from enformer_features.genomics._columns import (
     strands,
 )
 from enformer_features.genomics._text import as_path, open_text
-from enformer_features.genomics.genome import CONTIG_STYLES, rename_contigs
+from enformer_features.genomics.genome import (
+    CONTIG_STYLES,
+    fitting_style,
+    rename_contigs,
+)
 
 Regions: TypeAlias = "pd.DataFrame | pd.Series[Any] | pd.Index[Any] | Sequence[str]"
 
@@ -153,7 +157,16 @@ is the genome of another assembly?
     if not known.any():
         _suggest_contig_style(chrom, contigs, source)
     has = f"in {source}, which has {first_few(list(contigs)) or 'no contigs'}"
-    note(reasons, unknown, lambda row: f"{_UNKNOWN_CONTIG} {chrom[row]!r} {has}")
+    styles = {
+        name: fitting_style([name], contigs) for name in dict.fromkeys(chrom[unknown])
+    }
+
+    def not_there(row: int) -> str:
+        style = styles[chrom[row]]
+        hint = f"; contig_style={style!r} would find it" if style else ""
+        return f"{_UNKNOWN_CONTIG} {chrom[row]!r} {has}{hint}"
+
+    note(reasons, unknown, not_there)
 
     def past_end(what: str, position: int, row: int) -> str:
         length = int(lengths[row])
@@ -178,13 +191,16 @@ is the genome of another assembly?
     return table.assign(reason=reasons)
 
 
-def raise_bad_rows(table: pd.DataFrame) -> None:
+def raise_bad_rows(table: pd.DataFrame, what: str = "regions") -> None:
     """Raise one error about all rows that have a reason; do nothing without any.
 
     Parameters
     ----------
     table : DataFrame, shape (n_regions, 7)
-        What :func:`region_table` or :func:`check_bounds` returns.
+        What :func:`region_table` or :func:`check_bounds` returns; only the index and
+        the column ``reason`` are read.
+    what : str, default="regions"
+        What the rows are called.
 
     Raises
     ------
@@ -211,7 +227,7 @@ def raise_bad_rows(table: pd.DataFrame) -> None:
         pairs = zip(labels, rows, strict=True)
         labels = [f"{label} (position {row})" for label, row in pairs]
     msg = (
-        f"{len(rows)} of {len(table)} regions cannot be used:\n"
+        f"{len(rows)} of {len(table)} {what} cannot be used:\n"
         f"{bad_rows_text(labels, reasons)}"
     )
     only_contigs = all(reason.startswith(_UNKNOWN_CONTIG) for reason in reasons)

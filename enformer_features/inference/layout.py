@@ -83,7 +83,8 @@ class Layout:
         column[list(new)] = list(new.values())
         table = self.table.assign(reason=column)
         if raising:
-            raise_bad_rows(table)
+            what = "sequences" if self.regions is None else "regions"
+            raise_bad_rows(table, what)
             return self
         return replace(self, table=table)
 

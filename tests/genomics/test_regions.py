@@ -381,6 +381,14 @@ def test_an_unknown_contig_is_named_with_the_file_and_what_it_has():
     ]
 
 
+def test_a_lone_contig_that_another_style_would_find_says_which():
+    expected = (
+        "unknown contig '1' in toy.fa, which has chr1, chr2; contig_style='ucsc' would "
+        "find it"
+    )
+    assert bounds(["chr1:1-2", "1:1-2"]) == ["", expected]
+
+
 def test_check_bounds_keeps_earlier_reasons_and_its_argument():
     table = region_table(["chr1:0-2", "chr2:60-70"])
     before = table.copy()

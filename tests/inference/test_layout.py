@@ -119,3 +119,8 @@ def test_sequences_have_no_interval_and_keep_their_labels():
     assert layout.region_bins(Geometry(128)) is None
     assert layout.labels == ["row x", "row y"]
     assert layout.good_rows.tolist() == [0]
+
+
+def test_bad_sequences_are_called_so():
+    with pytest.raises(InputError, match=r"1 of 1 sequences .* used:\n  row 0: too"):
+        lay_out_sequences([encode("")], pd.RangeIndex(1), ["too short"])
