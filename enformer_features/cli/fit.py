@@ -16,7 +16,6 @@ from enformer_features.cli.options import (
     make_embedder,
     read_rows,
     row_files,
-    settings,
 )
 from enformer_features.exceptions import InputError
 
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         files = [model_file, scores_file]
         return outputs.show_plan(args, embedder, rows, files, **counts)
-    composition = _composition(embedder, rows, args) if args.holdout else None
+    composition = _composition(embedder, rows) if args.holdout else None
     result = outputs.embed(embedder, rows)
     fitted = is_fitted & result.is_good
     tested = ~is_fitted & result.is_good
@@ -152,17 +151,18 @@ def _read(
 
 
 def _composition(
-    embedder: EnformerEmbedder, rows: pd.DataFrame, args: argparse.Namespace
+    embedder: EnformerEmbedder, rows: pd.DataFrame
 ) -> npt.NDArray[np.float32]:
     """Compute what any embedding must beat; NaN for rows that cannot be embedded."""
     import numpy as np
 
     from enformer_features.estimators.baselines import SequenceCompositionBaseline
+    from enformer_features.genomics.genome import open_genome
 
+    assert embedder.genome is not None  # make_embedder has seen to it
+    genome = open_genome(embedder.genome, ambiguous=embedder.ambiguous)
     good = (embedder.windows(rows)["reason"] == "").to_numpy()
-    baseline = SequenceCompositionBaseline(
-        settings(args)["genome"].value, contig_style=args.contig_style
-    )
+    baseline = SequenceCompositionBaseline(genome, contig_style=embedder.contig_style)
     computed = baseline.transform(rows[good])
     features = np.full((len(rows), computed.shape[1]), np.nan, dtype=np.float32)
     features[good] = computed

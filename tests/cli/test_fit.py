@@ -105,6 +105,18 @@ def test_every_head_fits_one_or_several_targets(cli, toy, fit, head, targets):
     assert len(predicted.out.splitlines()) == 13
 
 
+def test_the_baseline_reads_other_letters_as_the_embedder_does(fit, toy, tmp_path):
+    text = toy.genome.read_text()
+    middle = len(text) // 2 - 500
+    coded = text[middle : middle + 1000].replace("A", "R")
+    genome = tmp_path / "coded.fa"
+    genome.write_text(text[:middle] + coded + text[middle + 1000 :])
+    options = ("--genome", genome, "--ambiguous", "N", "--holdout", "chr1")
+    _, done = fit(*options)
+    assert done.code == 0
+    assert "composition baseline" in done.out
+
+
 def test_lasso_chooses_its_penalty_for_each_target(fit):
     _, done = fit("--head", "lasso", "--holdout", "chr1", "--log1p")
     assert done.code == 0
