@@ -347,9 +347,9 @@ def save_checkpoint(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / SAFETENSORS) as file:
+        with replacing(folder / SAFETENSORS) as file:
             save_file(_released_state(module), file, metadata={"format": "pt"})
-        with _replacing(folder / CONFIG) as file:
+        with replacing(folder / CONFIG) as file:
             file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         msg = f"the weights cannot be written to {folder}: {error}"
@@ -369,7 +369,7 @@ def _released_state(module: Enformer) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file beside ``path`` that takes its place when all is well."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as tmp:
         file = Path(tmp, path.name)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enformer_features.exceptions import WeightsError
 from enformer_features.folders import user_cache_folder
-from enformer_features.model.checkpoints import CONFIG, PICKLE, SAFETENSORS, file_digest
+from enformer_features.model.checkpoints import (
+    CONFIG,
+    PICKLE,
+    SAFETENSORS,
+    file_digest,
+    replacing,
+)
 
 _log = logging.getLogger("enformer_features")
 
@@ -158,14 +162,8 @@ def _record(source: HubWeights, path: Path, digest: str) -> None:
     )
     records = json.dumps({**_read_records(), source.label: entry}, indent=2)
     try:
-        _replace(records_file(), records + "\n")
+        records_file().parent.mkdir(parents=True, exist_ok=True)
+        with replacing(records_file()) as file:
+            file.write_text(records + "\n", encoding="utf-8")
     except OSError as error:
         _log.info("the digest of %s could not be recorded: %s", source.label, error)
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as tmp:
-        file = Path(tmp, path.name)
-        file.write_text(text, encoding="utf-8")
-        os.replace(file, path)
