@@ -40,7 +40,7 @@ def position_features(n_bins: int, n_features: int) -> Tensor:
     torch.Size([63, 24])
     """
     # Kept for later callers, who may want gradients through what is made of it.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         return _features_of_all_distances(n_bins, n_features)
 
 
@@ -66,7 +66,8 @@ def distance_features(n_bins: int, n_features: int) -> Tensor:
 
 def exponential_decay(x: Tensor, n_bins: int, n_basis: int) -> Tensor:
     """``exp(-ln 2 * x / h_i)`` with half-lives from 8 to n, evenly spaced in log2."""
-    half_life = 2.0 ** torch.linspace(3.0, math.log2(n_bins), n_basis)
+    exponents = torch.linspace(3.0, math.log2(n_bins), n_basis, dtype=torch.float32)
+    half_life = 2.0**exponents
     return torch.exp(-math.log(2.0) / half_life * x)
 
 
@@ -85,7 +86,7 @@ def gamma_density(x: Tensor, n_bins: int, n_basis: int) -> Tensor:
     float32 evaluation carries a relative error of up to 0.3 %: the original too.
     """
     deviation = n_bins / (2 * n_basis)
-    mean = torch.linspace(n_bins / n_basis, n_bins, n_basis)
+    mean = torch.linspace(n_bins / n_basis, n_bins, n_basis, dtype=torch.float32)
     concentration = (mean / deviation) ** 2
     rate = mean / deviation**2
     log_density = torch.xlogy(concentration - 1.0, x) - rate * x

@@ -39,7 +39,7 @@ def untrained_network(config: EnformerConfig) -> Enformer:
     >>> bool((first.stem.conv.weight == second.stem.conv.weight).all())
     True
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(SEED)
         network = Enformer(config)
         for block in network.transformer:

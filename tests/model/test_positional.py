@@ -93,3 +93,9 @@ def test_features_made_for_inference_serve_training_later():
     weight = torch.ones(12, requires_grad=True)
     (position_features(8, 12) @ weight).sum().backward()
     assert weight.grad is not None
+
+
+def test_features_are_made_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        features = position_features(29, 42)
+    assert features.device.type == "cpu"

@@ -207,6 +207,14 @@ def test_every_load_of_untrained_weights_warns():
     assert loaded.name == "untrained-tiny"
 
 
+def test_untrained_weights_are_drawn_on_the_cpu_whatever_the_default_device():
+    config = EnformerConfig(dim=48, depth=1, heads=2, dim_divisible_by=8)
+    expected = untrained_network(config)
+    with torch.device("meta"):
+        network = untrained_network(config)
+    assert torch.equal(network.stem.conv.weight, expected.stem.conv.weight)
+
+
 def test_the_untrained_tiny_network_has_the_published_tracks():
     assert weights_config("untrained-tiny").output_heads == {
         "human": 5313,
