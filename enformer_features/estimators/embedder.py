@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,7 +26,12 @@ from enformer_features.exceptions import (
     warn,
 )
 from enformer_features.genomics.encoding import AMBIGUOUS, RESIZE
-from enformer_features.genomics.genome import Genome, open_genome, rename_contigs
+from enformer_features.genomics.genome import (
+    CONTIG_STYLES,
+    Genome,
+    open_genome,
+    rename_contigs,
+)
 from enformer_features.genomics.windows import (
     CENTERS,
     EDGES,
@@ -378,12 +384,15 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         names = samples.names
         check_obs(pd.DataFrame(index=names), make_unique=make_unique)
         job = self._prepare(samples)
+        obs = self._obs(job).set_axis(names)
+        check_obs(obs, make_unique=make_unique)
+        if self.genome is not None:  # in the provenance of sequences too
+            open_genome(self.genome)
         features = self._compute(job)
-        obs = self._obs(job).set_axis(names).assign(reason=features.reasons)
         provenance = self.provenance() | {"batch_size_used": features.batch_size}
         return to_anndata(
             features.values,
-            obs,
+            obs.assign(reason=features.reasons),
             job.recipe.feature_names,
             provenance=provenance,
             make_unique=make_unique,
@@ -603,6 +612,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         check_choice("edge", self.edge, EDGES)
         check_choice("resize", self.resize, RESIZE)
         check_choice("ambiguous", self.ambiguous, AMBIGUOUS)
+        if self.contig_style is not None:
+            check_choice("contig_style", self.contig_style, CONTIG_STYLES)
         check_choice("on_error", self.on_error, ON_ERROR)
         check_batch_size(self.batch_size)
         resolve_precision(self.precision, resolve_device(self.device))
@@ -624,7 +635,9 @@ class _Job:
 def _check_shifts(shifts: Any, sequence_length: int) -> None:
     is_tuple = isinstance(shifts, tuple | list) and len(shifts) > 0
     if not is_tuple or not all(
-        isinstance(shift, int | np.integer) and abs(int(shift)) <= sequence_length // 2
+        isinstance(shift, int | np.integer)
+        and not isinstance(shift, bool)
+        and abs(int(shift)) <= sequence_length // 2
         for shift in shifts
     ):
         msg = (
@@ -635,7 +648,7 @@ def _check_shifts(shifts: Any, sequence_length: int) -> None:
 
 
 def _check_fraction(fraction: Any) -> None:
-    is_number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
     if not is_number or not 0 <= fraction <= 1:
         msg = f"max_n_fraction={fraction!r} must be a number from 0 to 1"
         raise InputError(msg)

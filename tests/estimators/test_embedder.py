@@ -362,6 +362,24 @@ def exploding(monkeypatch):
         monkeypatch.setattr(f"enformer_features.estimators.embedder.{name}", explode)
 
 
+@pytest.fixture
+def unloadable(monkeypatch):
+    """Fail if weights are loaded; their configuration may be read."""
+
+    def explode(*args):
+        msg = "the weights were opened"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr("enformer_features.estimators.embedder.load_weights", explode)
+
+
+@pytest.mark.parametrize("guard", ["exploding", "unloadable"])
+def test_weights_that_shall_not_be_opened_would_explode(request, guard):
+    request.getfixturevalue(guard)
+    with pytest.raises(AssertionError, match="the weights were opened"):
+        embedder().transform([random_letters(LENGTH)])
+
+
 ROW = {"chrom": ["chr1"], "start": [1000], "end": [1100]}
 BAD_ROWS = [
     ({"chrom": ["chr9"]}, GenomeError, "unknown contig 'chr9' in .*toy.fa, which has"),
@@ -452,6 +470,8 @@ def test_regions_without_a_genome_say_what_to_give(exploding):
         ({"sequence_length": 1000}, "must be a positive multiple of 128"),
         ({"shifts": 3}, "shifts=3 must be a tuple"),
         ({"shifts": (9999,)}, "half the window"),
+        ({"shifts": (True,)}, r"shifts=\(True,\) must be a tuple"),
+        ({"contig_style": "UCSC"}, "contig_style='UCSC' is not one of"),
         ({"max_n_fraction": 2}, "max_n_fraction=2 must be"),
         ({"cache": "disk"}, "cache='disk' must be"),
         ({"weights": "enfromer"}, "did you mean 'enformer'"),
@@ -476,13 +496,8 @@ def test_bad_parameters_are_told_in_fit_and_transform(exploding, parameters, mes
     ],
 )
 def test_what_the_network_does_not_have_is_told_before_it_is_loaded(
-    monkeypatch, parameters, message
+    unloadable, parameters, message
 ):
-    def explode(*args):
-        msg = "the weights were opened"
-        raise AssertionError(msg)
-
-    monkeypatch.setattr("enformer_features.estimators.embedder.load_weights", explode)
     with pytest.raises(InputError, match=message):
         embedder(**parameters).transform([random_letters(LENGTH)])
 
@@ -611,6 +626,26 @@ def test_an_odd_sequence_is_centred_as_the_same_interval_of_a_genome(
     np.testing.assert_array_equal(
         embedder(resize=resize).transform([letters]), embedder().transform([window])
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("chrom", "obs has an index and a column 'chrom'"), ("a/b", "'a/b' cannot be a")],
+)
+def test_anndata_refuses_what_no_file_can_keep_before_the_weights_are_loaded(
+    genome, regions, unloadable, column, message
+):
+    rows = regions.rename_axis(column)
+    with pytest.raises(InputError, match=message):
+        embedder(genome=genome).to_anndata(rows)
+
+
+def test_anndata_of_sequences_refuses_an_absent_genome_before_the_weights_are_loaded(
+    tmp_path, unloadable
+):
+    model = embedder(genome=tmp_path / "absent.fa")
+    with pytest.raises(GenomeError, match=r"absent\.fa: No such file"):
+        model.to_anndata([random_letters(LENGTH)])
 
 
 def test_sequences_are_resized_when_asked():
