@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from enformer_features.genomics.encoding import N_CODE, n_fraction, reverse_complement
+from enformer_features.genomics.encoding import N_CODE, reverse_complement
 from enformer_features.genomics.genome import Genome
 from enformer_features.genomics.windows import shifted
 
@@ -144,10 +144,3 @@ def shift_codes(codes: Codes, shift: int) -> Codes:
     else:
         moved[-shift:] = codes[:shift]
     return moved
-
-
-def n_fractions(reads: Reads) -> npt.NDArray[np.float64]:
-    """Return the fraction of N in each row's first view."""
-    return np.array(
-        [n_fraction(reads.views(row)[0].codes) for row in range(len(reads))]
-    )
