@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable
@@ -127,10 +128,12 @@ def make_recipe(
     geometry = Geometry(sequence_length, config.target_length, config.bin_size)
     selection = None
     if output == "tracks":
-        if organism not in config.output_heads:
+        if organism not in list(config.output_heads):
+            near = difflib.get_close_matches(str(organism), config.output_heads, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
             msg = (
                 f"organism={organism!r} has no head in this network; there are "
-                f"{list(config.output_heads)}"
+                f"{list(config.output_heads)}{hint}"
             )
             raise InputError(msg)
         n_tracks = config.output_heads[organism]

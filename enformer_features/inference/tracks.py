@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import gzip
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from enformer_features.exceptions import InputError, InputTypeError, first_few
+from enformer_features.genomics._text import as_path
 
 _ASSAY_COUNTS = {
     "human": {"DNASE": 674, "ATAC": 10, "CHIP": 3_991, "CAGE": 638},
@@ -142,7 +143,7 @@ def read_tracks(path: str | PathLike[str]) -> pd.DataFrame:
     >>> read_tracks(file).loc[0, ["assay", "mark", "biosample"]].tolist()
     ['CHIP', 'CTCF', 'K562']
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     raw, lines = _read_table(path)
     _check_identifiers(raw["identifier"], lines, path)
     table = pd.DataFrame(
@@ -268,7 +269,13 @@ def _resolve_indices(tracks: object, organism: str, n_tracks: int) -> tuple[int,
         return tuple(range(n_tracks))
     if isinstance(tracks, str):
         return tuple(_assay_range(tracks, organism, n_tracks))
-    if isinstance(tracks, Iterable) and not isinstance(tracks, (bytes, dict)):
+    if isinstance(tracks, (bytes, set, frozenset, dict, Iterator)):
+        msg = (
+            f"tracks={tracks!r} is a {type(tracks).__name__}; expected None, an index, "
+            "a list of indices, an assay, or what select_tracks returns"
+        )
+        raise InputTypeError(msg)
+    if isinstance(tracks, Iterable) and getattr(tracks, "ndim", 1) > 0:
         tracks = tuple(tracks)
         if any(isinstance(item, str) for item in tracks):
             msg = (
@@ -361,6 +368,8 @@ def _similar_words(pattern: str | None, descriptions: pd.Series) -> str:
 
 def _as_indices(values: object) -> tuple[int, ...]:
     """Return an int, or integers of any kind, as plain ones."""
+    if isinstance(values, np.ndarray) and values.ndim == 0:
+        values = values.item()
     items = values if isinstance(values, Iterable) else (values,)
     indices = []
     for item in items:

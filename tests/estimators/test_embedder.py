@@ -489,6 +489,8 @@ def test_bad_parameters_are_told_in_fit_and_transform(exploding, parameters, mes
     [
         ({"output": "block_7"}, "did you mean 'block_"),
         ({"output": "tracks", "organism": "rat"}, "organism='rat' has no head"),
+        ({"output": "tracks", "organism": "Human"}, "did you mean 'human'"),
+        ({"output": "tracks", "organism": ["human"]}, r"organism=\['human'\] has no"),
         ({"output": "tracks", "tracks": [5313]}, "out of range: 5313"),
         ({"output": "tracks", "tracks": "CAGEE"}, "did you mean CAGE"),
         ({"tracks": [1]}, "needs output='tracks'"),

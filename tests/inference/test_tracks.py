@@ -129,6 +129,8 @@ def test_malformed_tables_are_refused_with_the_line(
 def test_missing_or_binary_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.txt cannot be read"):
         read_tracks(tmp_path / "absent.txt")
+    with pytest.raises(InputTypeError, match="path is list, expected a str or a"):
+        read_tracks([tmp_path])  # type: ignore[arg-type]
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"binary\.txt cannot be read"):
         read_tracks(tmp_path / "binary.txt")
@@ -181,6 +183,8 @@ def test_what_is_not_in_the_table_is_refused_with_close_matches(
         ([5, 2], (5, 2)),
         (np.array([5, 2]), (5, 2)),
         (range(2, 4), (2, 3)),
+        (np.array(3), (3,)),
+        (pd.Series([5, 2]), (5, 2)),
     ],
 )
 def test_indices_keep_their_order_and_get_plain_names(
@@ -214,6 +218,11 @@ def test_assay_and_selection_resolve_to_themselves() -> None:
         (True, 7, InputTypeError, r"integers, not True"),
         (2.5, 7, InputTypeError, r"integers, not 2\.5"),
         ([[1]], 7, InputTypeError, r"integers, not \[1\]"),
+        (b"CAGE", 7, InputTypeError, r"tracks=b'CAGE' is a bytes; expected None"),
+        ({1, 2}, 7, InputTypeError, r"is a set; .* a list of indices"),
+        ({1: 2}, 7, InputTypeError, r"is a dict; expected"),
+        (iter([1]), 7, InputTypeError, r"is a list_iterator; expected"),
+        (np.array(2.5), 7, InputTypeError, r"integers, not 2\.5"),
     ],
 )
 def test_tracks_that_cannot_be_resolved_say_why(
