@@ -53,11 +53,11 @@ def _version(package: str) -> str:
 
 
 def _cache_folder() -> dict[str, str]:
-    from enformer_features.model.hub import records_file
+    from enformer_features.folders import user_cache_folder
 
     named = os.environ.get("ENFORMER_FEATURES_CACHE")
     origin = "environment ENFORMER_FEATURES_CACHE" if named else "default"
-    return {"value": str(records_file().parent), "origin": origin}
+    return {"value": str(user_cache_folder()), "origin": origin}
 
 
 def _settings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
