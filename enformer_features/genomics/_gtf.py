@@ -146,6 +146,9 @@ def _add_gene(annotation: Annotation, line: str, number: int) -> None:
     attributes = _attributes(text)
     if "Parent" in attributes:
         return
+    if not chrom.strip():
+        msg = "the first column, the chromosome, is empty"
+        raise _LineError(msg)
     get = attributes.get
     key = get("ID") or get("gene_id") or ""
     gene_id = get("gene_id") or _ID_PREFIX.sub("", key)

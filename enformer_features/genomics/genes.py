@@ -106,6 +106,10 @@ def read_genes(
         choices = ", ".join(get_args(MissingTss))
         msg = f"missing_tss is {missing_tss!r}, expected one of {choices}"
         raise InputError(msg)
+    for name, value in (("tss", tss), ("chrom", chrom)):
+        if not isinstance(value, str) and not (name == "chrom" and value is None):
+            msg = f"{name}={value!r} is {type(value).__name__}, expected text"
+            raise InputTypeError(msg)
     file = as_path(path)
     suffix = _suffix(file)
     if suffix in ANNOTATION_SUFFIXES:
@@ -352,6 +356,12 @@ def _ids(table: object, argument: str, strip_version: bool) -> pd.Index[str]:
             "Series indexed by id; with rows already in order there is nothing to align"
         )
         raise InputTypeError(msg)
+    if isinstance(table.index, pd.MultiIndex):
+        msg = (
+            f"{argument} has an index of several levels, {list(table.index.names)}; "
+            "keep the one that holds the ids"
+        )
+        raise InputError(msg)
     if table.index.hasnans:
         places = np.flatnonzero(table.index.isna()).tolist()
         msg = f"{argument} has rows without an id, at positions {first_few(places)}"

@@ -131,11 +131,18 @@ class Genome:
         ------
         GenomeError
             If there is no such contig, or the file changed or cannot be read.
+        InputTypeError
+            If `chrom` is not text, or a position not a whole number.
         InputError
             If `start` is beyond `end`, or the interval holds another letter and
             `ambiguous` is ``"error"``.
         """
         length = self._length(chrom)
+        for name, position in (("start", start), ("end", end)):
+            is_whole = isinstance(position, (int, np.integer))
+            if not is_whole or isinstance(position, bool):
+                msg = f"{name}={position!r} is no whole number of bases"
+                raise InputTypeError(msg)
         if start > end:
             msg = f"interval {chrom}:{start}-{end} ends before it starts"
             raise InputError(msg)
@@ -149,7 +156,10 @@ class Genome:
         """Give the file handle back; the next `fetch` opens another."""
         self._own_reader().close()
 
-    def _length(self, chrom: str) -> int:
+    def _length(self, chrom: object) -> int:
+        if not isinstance(chrom, str):
+            msg = f"chrom={chrom!r} is {type(chrom).__name__}, expected text"
+            raise InputTypeError(msg)
         try:
             return self.contigs[chrom]
         except KeyError:

@@ -126,6 +126,10 @@ def test_a_gzipped_annotation_is_read(tmp_path):
         ),
         (line("gene", 1, "9" * 5000, "+", 'gene_id "G";'), "start '1' and end '999"),
         (line("gene", 1, 9, "x", 'gene_id "G";'), "strand 'x' is not one of"),
+        (
+            line("gene", 1, 9, "+", 'gene_id "H";').replace("chr1", "", 1),
+            "the first column, the chromosome, is empty",
+        ),
         ("chr1 x gene 1 9\n", r"1 tab-separated column\(s\), expected 9"),
         ("chr1\tx\tgene\t1\t9\n", r"5 tab-separated column\(s\), expected 9"),
     ],
@@ -163,6 +167,10 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path):
         read_genes(path, tss="cage")
     with pytest.raises(InputError, match="chrom='contig' names a column of a table"):
         read_genes(path, chrom="contig")
+    with pytest.raises(InputTypeError, match=r"tss=\['tss'\] is list, expected text"):
+        read_genes(path, tss=["tss"])
+    with pytest.raises(InputTypeError, match="chrom=5 is int, expected text"):
+        read_genes(path, chrom=5)
     with pytest.raises(
         InputError, match="missing_tss is 'fill', expected one of error"
     ):
@@ -355,6 +363,9 @@ def test_tables_without_ids_are_refused():
         InputError, match="targets has rows without an id, at positions 1"
     ):
         align(GENES, pd.Series([1, 2], index=["G1", None]))
+    levels = pd.MultiIndex.from_tuples([("G1", "a")], names=["gene", "sample"])
+    with pytest.raises(InputError, match=r"several levels, \['gene', 'sample'\]; keep"):
+        align(GENES, pd.Series([1], index=levels))
 
 
 # --- real files

@@ -126,6 +126,22 @@ def test_an_interval_that_ends_before_it_starts_is_refused(toy):
         genome.fetch("chr1", 9, 5)
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("chr1", 1.0, 3), "start=1.0 is no whole number of bases"),
+        (("chr1", 1, "3"), "end='3' is no whole number"),
+        (("chr1", None, 3), "start=None is no whole number"),
+        (("chr1", True, 3), "start=True is no whole number"),
+        ((1, 1, 3), "chrom=1 is int, expected text"),
+        ((["chr1"], 1, 3), r"chrom=\['chr1'\] is list, expected text"),
+    ],
+)
+def test_an_interval_of_other_types_is_refused(toy, place, message):
+    with Genome(toy) as genome, pytest.raises(InputTypeError, match=message):
+        genome.fetch(*place)
+
+
 def test_an_unknown_contig_is_named_with_the_file_and_five_others(toy):
     message = (
         r"no contig 'chr77' in .*toy\.fa; it has "
