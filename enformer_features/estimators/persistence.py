@@ -38,9 +38,11 @@ from enformer_features.exceptions import (
     InputTypeError,
     PlanMismatchError,
     StoreError,
+    check_choice,
     first_few,
     warn,
 )
+from enformer_features.genomics._text import as_path
 from enformer_features.storage.files import atomic_write, check_output
 
 FORMAT = "enformer_features.model"
@@ -177,7 +179,8 @@ def load_model(
         If the file is missing, damaged, no model, or of a newer format.
     InputError
         If it is a pickle and these are not allowed, or has types that are not
-        trusted: other than those of numpy, scipy, scikit-learn, xgboost and ours.
+        trusted: other than those of numpy, scipy, scikit-learn, xgboost and ours. If
+        no embedder has a parameter of `embedder`.
     PlanMismatchError
         If an embedder would now compute other features, field by field.
     WeightsError
@@ -198,7 +201,7 @@ def load_model(
     >>> load_model(path).predict([[0.5]]).tolist()
     [0.5]
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     manifest, member, data = _read_archive(path)
     if member == _SKOPS:
         model = _load_skops(data, path, manifest["versions"])
@@ -210,11 +213,22 @@ def load_model(
             "it is yours, call load_model(path, allow_pickle=True)"
         )
         raise InputError(msg)
-    for _, found in _embedders(model):
-        found.set_params(**(embedder or {}))
+    _set_parameters(model, embedder or {})
     _check_versions(manifest["versions"], path)
     _check_provenance(manifest["provenance"], _provenance(model), path)
     return model
+
+
+def _set_parameters(model: BaseEstimator, given: Mapping[str, Any]) -> None:
+    """Set parameters on every embedder; those that none has are refused."""
+    if not isinstance(given, Mapping):
+        msg = f"embedder={given!r} must be a mapping, such as {{'genome': 'hg38.fa'}}"
+        raise InputTypeError(msg)
+    for _, found in _embedders(model):
+        known = tuple(found.get_params(deep=False))
+        for name in given:
+            check_choice("a parameter in embedder", name, known)
+        found.set_params(**given)
 
 
 def _provenance(model: BaseEstimator) -> dict[str, dict[str, Any]]:

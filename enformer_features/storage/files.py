@@ -19,6 +19,7 @@ from pathlib import Path
 from enformer_features.exceptions import (
     EnformerFeaturesError,
     InputError,
+    InputTypeError,
     StoreError,
 )
 
@@ -49,6 +50,8 @@ def check_output(
 
     Raises
     ------
+    InputTypeError
+        If it is no path.
     InputError
         If the parent folder is missing, the path is a folder or a special file, is
         one of the inputs, or exists and ``overwrite`` is False.
@@ -62,6 +65,9 @@ def check_output(
     >>> check_output(folder / "new.h5ad", overwrite=False) == folder / "new.h5ad"
     True
     """
+    if not isinstance(path, (str, PathLike)):
+        msg = f"path is {type(path).__name__}, expected a str or a pathlib.Path"
+        raise InputTypeError(msg)
     target = Path(os.path.realpath(Path(path).expanduser()))
     if not target.parent.is_dir():
         msg = f"{target} cannot be written: there is no folder {target.parent}"

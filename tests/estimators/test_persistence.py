@@ -274,6 +274,14 @@ def test_what_lies_elsewhere_is_set_before_it_is_checked(
     assert loaded[0].batch_size == 3
     with pytest.raises(PlanMismatchError, match="sequence_length"):
         load_model(path, embedder={"sequence_length": 2048})
+    with pytest.raises(
+        InputError, match=r"='genme' is not one .* did you mean 'genome'"
+    ):
+        load_model(path, embedder={"genme": elsewhere})
+    with pytest.raises(
+        InputTypeError, match=r"embedder=\['genome'\] must be a mapping"
+    ):
+        load_model(path, embedder=["genome"])  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("trusted_embedder")
@@ -454,6 +462,10 @@ def test_manifest_that_does_not_fit_is_refused(
 
 
 def test_files_of_other_kinds_are_refused(path: Path) -> None:
+    with pytest.raises(InputTypeError, match="path is NoneType, expected a str or a"):
+        load_model(None)  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match=r"no model file .*Is a directory"):
+        load_model(path.parent)
     with pytest.raises(StoreError, match=r"absent, damaged .*No such file"):
         load_model(path)
     path.write_bytes(b"not a zip")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enformer_features.exceptions import InputError, StoreError
+from enformer_features.exceptions import InputError, InputTypeError, StoreError
 from enformer_features.storage.files import atomic_write, check_output
 
 
@@ -34,6 +34,8 @@ def test_missing_parent_folder_and_special_file_are_refused(tmp_path: Path) -> N
         check_output(tmp_path / "absent" / "out.txt", overwrite=True)
     with pytest.raises(InputError, match="is a folder; give the name of a file"):
         check_output(tmp_path, overwrite=True)
+    with pytest.raises(InputTypeError, match="path is int, expected a str or a path"):
+        check_output(5, overwrite=True)  # type: ignore[arg-type]
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe is not a regular file"):
         check_output(tmp_path / "pipe", overwrite=True)
