@@ -20,6 +20,7 @@ from enformer_features.exceptions import (
     FailedWindowsWarning,
     InputError,
     InputTypeError,
+    WeightsError,
     WindowWarning,
     check_choice,
     first_few,
@@ -65,8 +66,10 @@ from enformer_features.inference.pooling import POOLS, Integers, Pool, resolve_p
 from enformer_features.inference.recipe import Recipe, check_output_name, make_recipe
 from enformer_features.inference.tracks import TrackSelection
 from enformer_features.model.registry import (
+    LoadedModel,
     ModelHandle,
     check_weights_argument,
+    known_digest,
     load_weights,
     warn_if_untrained,
     weights_config,
@@ -345,9 +348,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         """
         job = self._prepare(self._resolve(X))
         cache = self._row_cache()
+        # Without anything to look up, the weights need not even be there; and no row
+        # is known of weights that were never loaded.
         may_know = cache is not None and len(cache) > 0
-        # Without anything to look up, the weights need not even be there.
-        keys = set(self._keys(job, None if may_know else "").values())
+        digest = known_digest(self.weights) if may_know else None
+        keys = set(self._keys(job, digest or "").values())
         n_unique = len(keys)
         n_cached = sum(key in cache for key in keys) if cache is not None else 0
         n_passes = (n_unique - n_cached) * job.scanned.layout.reads.n_views
@@ -386,10 +391,9 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         job = self._prepare(samples)
         obs = self._obs(job).set_axis(names)
         check_obs(obs, make_unique=make_unique)
-        if self.genome is not None:  # in the provenance of sequences too
-            open_genome(self.genome)
+        provenance = self.provenance()  # as it is now: files may change meanwhile
         features = self._compute(job)
-        provenance = self.provenance() | {"batch_size_used": features.batch_size}
+        provenance["batch_size_used"] = features.batch_size
         return to_anndata(
             features.values,
             obs.assign(reason=features.reasons),
@@ -409,6 +413,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         """
         self._check_parameters()
         recipe = self._recipe()
+        tracks = recipe.tracks
         device = resolve_device(self.device)
         genome = None if self.genome is None else open_genome(self.genome)
         return {
@@ -420,13 +425,15 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             "genome_digest": None if genome is None else genome.digest,
             "output": self.output,
             "organism": self.organism,
-            "tracks": None if recipe.tracks is None else list(recipe.tracks.names),
+            "tracks": None if tracks is None else list(tracks.names),
+            "track_indices": None if tracks is None else list(tracks.indices),
             "pooling": [repr(pool) for pool in recipe.pools],
             "sequence_length": int(self.sequence_length),
             "center": self.center,
             "strand": self.strand,
             "edge": self.edge,
             "shifts": [int(shift) for shift in self.shifts],
+            "resize": self.resize,
             "ambiguous": self.ambiguous,
             "contig_style": self.contig_style,
             "device": device.type,
@@ -539,24 +546,33 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             verbose=self.verbose,
         )
 
-    def _keys(self, job: _Job, digest: str | None = None) -> dict[int, str]:
+    def _keys(self, job: _Job, digest: str) -> dict[int, str]:
         return row_keys(
             job.scanned,
             job.recipe,
             job.bins,
-            weights_digest=weights_digest(self.weights) if digest is None else digest,
+            weights_digest=digest,
             precision=job.backend.precision,
         )
 
+    def _load(self, job: _Job, digest: str) -> LoadedModel:
+        """Load the network, which must still be the one that rows are kept for."""
+        loaded = load_weights(self.weights, str(job.backend.device))
+        if loaded.digest != digest:
+            msg = f"weights={self.weights!r} were exchanged during the call; repeat it"
+            raise WeightsError(msg)
+        return loaded
+
     def _compute(self, job: _Job) -> Features:
         self._warn_about_windows(job.scanned)
+        digest = weights_digest(self.weights)
         features = compute(
             job.scanned,
             job.recipe,
             job.bins,
-            self._keys(job),
+            self._keys(job, digest),
             job.backend,
-            lambda: load_weights(self.weights, str(job.backend.device)),
+            lambda: self._load(job, digest),
             self._row_cache(),
         )
         if not features.n_computed:  # loading has warned otherwise

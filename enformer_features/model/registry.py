@@ -49,6 +49,7 @@ __all__ = [
     "Weights",
     "check_weights_argument",
     "clear_loaded",
+    "known_digest",
     "load_weights",
     "warn_if_untrained",
     "weights_config",
@@ -152,6 +153,30 @@ def weights_digest(weights: Weights) -> str:
         return resolve(weights).digest
 
 
+def known_digest(weights: Weights) -> str | None:
+    """Return the identity of weights, if it can be told without a download.
+
+    Parameters
+    ----------
+    weights : str, path-like or ModelHandle
+
+    Returns
+    -------
+    str or None
+        As :func:`weights_digest`; None for weights of the hub that were never loaded.
+
+    Examples
+    --------
+    >>> known_digest("untrained-tiny")[:14]
+    'untrained:4c64'
+    """
+    source = resolve(weights)
+    if isinstance(source, HubSource):
+        return hub.known_digest(source.entry)
+    with _LOCK:
+        return source.digest
+
+
 def load_weights(weights: Weights, device: str | torch.device = "cpu") -> LoadedModel:
     """Load a network, or give the one that this process has loaded already.
 
@@ -186,6 +211,9 @@ def load_weights(weights: Weights, device: str | torch.device = "cpu") -> Loaded
         digest = source.digest
         key = digest, source.config.to_json(), str(torch.device(device))
         module = _LOADED.pop(key, None) or _ready(source, key[-1])
+        if source.digest != digest:
+            msg = f"weights={source.name!r} changed while they were loaded; load again"
+            raise WeightsError(msg)
         _LOADED[key] = module
         while len(_LOADED) > MAX_LOADED:
             _LOADED.popitem(last=False)

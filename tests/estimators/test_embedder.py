@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from enformer_features import EnformerEmbedder, Pool, read_genes, read_regions
+from enformer_features import (
+    EnformerEmbedder,
+    Pool,
+    TrackSelection,
+    read_genes,
+    read_regions,
+)
 from enformer_features.exceptions import (
     FailedWindowsWarning,
     GenomeError,
@@ -125,6 +131,37 @@ def test_duplicates_are_computed_once_and_known_rows_not_again(genome, regions):
     assert len(cache) == 4
     plan = model.plan(regions)
     assert (plan.n_rows, plan.n_cached, plan.n_passes) == (5, 4, 0)
+
+
+def test_a_plan_downloads_nothing_even_when_other_rows_are_cached(monkeypatch):
+    def refuse(source):
+        pytest.fail(f"{source} was downloaded")
+
+    for name in ("known_digest", "fetch_weights"):
+        answer = refuse if name == "fetch_weights" else lambda source: None
+        monkeypatch.setattr(f"enformer_features.model.hub.{name}", answer)
+    sequences, cache = [random_letters(LENGTH)], MemoryCache()
+    embedder(cache=cache).transform(sequences)
+    assert len(cache) == 1
+    assert embedder(weights="enformer", cache=cache).plan(sequences).n_cached == 0
+
+
+def test_weights_that_are_exchanged_during_a_call_are_refused(monkeypatch):
+    monkeypatch.setattr(
+        "enformer_features.estimators.embedder.weights_digest", lambda _: "sha256:0"
+    )
+    cache = MemoryCache()
+    with pytest.raises(WeightsError, match=r"exchanged during the call; repeat it"):
+        embedder(cache=cache).transform([random_letters(LENGTH)])
+    assert len(cache) == 0
+
+
+def test_provenance_tells_tracks_by_index_and_how_sequences_are_resized():
+    tracks = TrackSelection((7, 3), ("K562", "liver"))
+    model = embedder(output="tracks", tracks=tracks, resize="pad")
+    told = model.provenance()
+    assert (told["tracks"], told["track_indices"]) == (["K562", "liver"], [7, 3])
+    assert told["resize"] == "pad"
 
 
 def test_cached_rows_are_the_same_bits(genome, regions, features):

@@ -26,7 +26,12 @@ from enformer_features.exceptions import (
     UntrainedWeightsWarning,
     WeightsError,
 )
-from enformer_features.model import Enformer, EnformerConfig, save_checkpoint
+from enformer_features.model import (
+    Enformer,
+    EnformerConfig,
+    registry,
+    save_checkpoint,
+)
 from enformer_features.model.hub import records_file
 from enformer_features.model.inspection import convert, describe_weights, verify
 from enformer_features.model.registry import (
@@ -262,6 +267,13 @@ def test_damaged_weights_leave_a_loaded_network_as_it_is(folder):
 
 
 # One network per digest and device
+
+
+def test_weights_that_change_while_they_are_loaded_are_refused(folder, monkeypatch):
+    digests = iter(["sha256:1", "sha256:2"])
+    monkeypatch.setattr(registry, "file_digest", lambda _: next(digests))
+    with pytest.raises(WeightsError, match="changed while they were loaded"):
+        load_weights(folder)
 
 
 def test_only_the_two_that_were_used_last_are_kept(network, tmp_path):
