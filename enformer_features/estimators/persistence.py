@@ -219,7 +219,7 @@ def load_model(
     return model
 
 
-def _set_parameters(model: BaseEstimator, given: Mapping[str, Any]) -> None:
+def _set_parameters(model: BaseEstimator, given: object) -> None:
     """Set parameters on every embedder; those that none has are refused."""
     if not isinstance(given, Mapping):
         msg = f"embedder={given!r} must be a mapping, such as {{'genome': 'hg38.fa'}}"

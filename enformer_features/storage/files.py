@@ -65,10 +65,7 @@ def check_output(
     >>> check_output(folder / "new.h5ad", overwrite=False) == folder / "new.h5ad"
     True
     """
-    if not isinstance(path, (str, PathLike)):
-        msg = f"path is {type(path).__name__}, expected a str or a pathlib.Path"
-        raise InputTypeError(msg)
-    target = Path(os.path.realpath(Path(path).expanduser()))
+    target = Path(os.path.realpath(_as_path(path)))
     if not target.parent.is_dir():
         msg = f"{target} cannot be written: there is no folder {target.parent}"
         raise InputError(msg)
@@ -137,6 +134,13 @@ def atomic_write(path: str | PathLike[str], *, bytes_needed: int = 0) -> Iterato
     finally:
         _discard(temporary)
     _flush_folder(target.parent)
+
+
+def _as_path(path: object) -> Path:
+    if not isinstance(path, (str, PathLike)):
+        msg = f"path is {type(path).__name__}, expected a str or a pathlib.Path"
+        raise InputTypeError(msg)
+    return Path(path).expanduser()
 
 
 def _check_inputs(target: Path, inputs: Iterable[str | PathLike[str]]) -> None:
