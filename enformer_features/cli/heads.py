@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEADS = ("ridge", "lasso", "xgboost")
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 7))
+_SEEDS = 2**31  # xgboost's are smaller than those of numpy
 _XGBOOST = {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.05}
 
 
@@ -40,6 +41,7 @@ def head_of(args: argparse.Namespace) -> Pipeline:
     check_choice("head", args.head, HEADS)
     trees = {name: getattr(args, name) for name in _XGBOOST}
     trees = {name: value for name, value in trees.items() if value is not None}
+    _check_numbers(args, trees)
     if args.head == "xgboost":
         if args.alpha is not None:
             msg = "--alpha is the penalty of ridge and lasso; xgboost has none"
@@ -49,10 +51,22 @@ def head_of(args: argparse.Namespace) -> Pipeline:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in trees)
         msg = f"{flags}: only --head xgboost has trees"
         raise InputError(msg)
-    if args.alpha is not None and not args.alpha > 0:
-        msg = f"--alpha {args.alpha} must be greater than 0"
-        raise InputError(msg)
     return ridge(args.alpha) if args.head == "ridge" else _lasso(args.alpha, args.seed)
+
+
+def _check_numbers(args: argparse.Namespace, trees: dict[str, Any]) -> None:
+    """Refuse what the heads themselves refuse only after the features are there."""
+    for name in ("n_estimators", "max_depth"):
+        if trees.get(name, 1) < 1:
+            msg = f"--{name.replace('_', '-')} {trees[name]} must be at least 1"
+            raise InputError(msg)
+    for name, value in (("alpha", args.alpha), ("learning-rate", args.learning_rate)):
+        if value is not None and not 0 < value < np.inf:
+            msg = f"--{name} {value} must be greater than 0, and finite"
+            raise InputError(msg)
+    if not 0 <= args.seed < _SEEDS:
+        msg = f"--seed {args.seed} must be from 0 to {_SEEDS - 1}"
+        raise InputError(msg)
 
 
 def ridge(alpha: float | None = None) -> Pipeline:

@@ -240,7 +240,11 @@ def absolute_paths(embedder: EnformerEmbedder) -> dict[str, str]:
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        msg = f"{text!r} are no whole numbers of bp with commas between, such as -3,0,3"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _number_or_text(text: Any) -> Any:
@@ -248,7 +252,7 @@ def _number_or_text(text: Any) -> Any:
 
 
 def _tracks(args: argparse.Namespace) -> Any:
-    words = args.tracks.split(",") if args.tracks else []
+    words = [] if args.tracks is None else args.tracks.split(",")
     are_indices = bool(words) and all(word.isdecimal() for word in words)
     indices = [int(word) for word in words] if are_indices else None
     if not args.track_table:

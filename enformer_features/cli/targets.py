@@ -130,6 +130,11 @@ def _check_columns(file: Path, text: pd.DataFrame, columns: list[str] | None) ->
     if not names:
         msg = f"{file} has no column but the ids; is it separated by tabs (or .csv)?"
         raise InputError(msg)
+    asked = columns or []
+    twice = sorted({name for name in asked if asked.count(name) > 1})
+    if twice:
+        msg = f"--target names a column more than once: {first_few(twice)}"
+        raise InputError(msg)
     repeated = sorted({name for name in names if names.count(name) > 1})
     unknown = [name for name in columns or [] if name not in names]
     if repeated or unknown:

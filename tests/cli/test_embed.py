@@ -239,7 +239,8 @@ def test_overwrite_replaces_a_file(cli, toy, tmp_path):
         (["--region", "chr1:9001-9100", "--json"], "give -o FILE"),
         (["--region", "chr1:1-9", "--track-pattern", "liver"], "--track-table"),
         (["--region", "chr1:1-9", "--tracks", "CAGE,DNASE"], "give --track-table too"),
-        (["--region", "chr1:1-9", "--shifts", "1.5"], "invalid _whole_numbers value"),
+        (["--region", "chr1:1-9", "--shifts", "1.5"], "'1.5' are no whole numbers"),
+        (["--region", "chr1:1-9", "--output", "tracks", "--tracks", ""], "is no assay"),
         ([], "one of the arguments --genes --regions --region is required"),
     ],
 )
