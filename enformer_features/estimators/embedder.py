@@ -310,6 +310,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         -------
         ndarray of float32, shape (n_rows, n_bins, n_bin_features)
             11 MB per row for the published embedding.
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError, WeightsError
+            As :meth:`transform` does.
         """
         every_bin = self._copy(pooling=POOLS["flatten"], cache=None)
         job, features = every_bin._embed(X)
@@ -317,7 +322,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         return features.values.reshape(len(features.values), n_bins, -1)
 
     def windows(self, X: Any) -> pd.DataFrame:
-        """Show what would be read and pooled for every row; runs nothing.
+        r"""Show what would be read and pooled for every row; runs nothing.
 
         Parameters
         ----------
@@ -332,6 +337,27 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             and ``pool_end`` (or ``<pool>_start`` ... for several). For all
             ``tss_bin`` (kept bin of the centred base), ``name``, ``n_fraction`` and
             ``reason``: why the row cannot be computed, or "".
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError
+            When a parameter or any row cannot be used.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> from enformer_features import EnformerEmbedder
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> fasta = pathlib.Path(folder.name, "toy.fa")
+        >>> _ = fasta.write_text(">chr1\n" + "ACGT" * 500 + "\n")
+        >>> embedder = EnformerEmbedder(
+        ...     "untrained-tiny", genome=fasta, sequence_length=1024
+        ... )
+        >>> windows = embedder.windows(["chr1:1001-1001(-)"])
+        >>> windows[["window_start", "window_end", "read_strand", "tss_bin"]]
+           window_start  window_end read_strand  tss_bin
+        0           489        1513           -        4
+        >>> folder.cleanup()
         """
         return self._describe(self._prepare(self._resolve(X)))
 
@@ -345,6 +371,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         Plan
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError
+            When a parameter or any row cannot be used.
         """
         job = self._prepare(self._resolve(X))
         cache = self._row_cache()
@@ -382,6 +413,12 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         AnnData, n_rows x n_features
             ``X`` the features, *obs* the regions and windows, *var* the features,
             ``uns["enformer_features"]`` weights, genome, settings and version.
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError, WeightsError
+            As :meth:`transform` does; also for names or columns that AnnData cannot
+            keep, before anything is computed.
         """
         from enformer_features.storage.export import check_obs, to_anndata
 
@@ -410,6 +447,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         dict
             Version, weights and their digest, genome and its digest, and every
             parameter that decides a value.
+
+        Raises
+        ------
+        InputError, GenomeError, WeightsError
+            When a parameter, the genome or the weights cannot be used.
         """
         self._check_parameters()
         recipe = self._recipe()

@@ -35,6 +35,12 @@ class Pool:
     reduction : {"mean", "sum", "max", "flatten"}, default="mean"
         ``flatten`` puts the bins one behind the other.
 
+    Raises
+    ------
+    InputError, InputTypeError
+        When the bins or the reduction are none of these, or the region's bins, whose
+        number differs between regions, are to be flattened.
+
     Examples
     --------
     Sixteen bins upstream of the TSS, in transcript direction:
