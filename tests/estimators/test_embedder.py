@@ -1,3 +1,4 @@
+import gzip
 import pickle
 
 import numpy as np
@@ -22,7 +23,7 @@ from enformer_features.exceptions import (
     WindowWarning,
 )
 from enformer_features.genomics.encoding import encode, one_hot
-from enformer_features.model import registry
+from enformer_features.model import EnformerConfig, registry
 from enformer_features.storage.cache import MemoryCache
 from tests.estimators.toy import LENGTH, embedder, mirrored, random_letters, write_fasta
 from tests.model import parity
@@ -374,6 +375,26 @@ def test_windows_past_the_ends_are_warned_about_once(genome):
     assert sum(w.category is WindowWarning for w in caught) == 1
 
 
+def test_windows_that_are_mostly_n_are_computed_and_counted_in_one_warning():
+    mostly = "N" * 600 + random_letters(LENGTH - 600)
+    rows = ["N" * LENGTH, random_letters(LENGTH), mostly]
+    with pytest.warns(WindowWarning, match="more than 50% N: row 0, row 2$") as caught:
+        values = embedder().transform(rows)
+    assert sum(w.category is WindowWarning for w in caught) == 1
+    assert np.isfinite(values).all()
+    with pytest.warns(WindowWarning, match="more than 90% N: row 0$"):
+        embedder(max_n_fraction=0.9).transform(rows)
+
+
+@pytest.mark.filterwarnings(
+    "error", "ignore::enformer_features.UntrainedWeightsWarning"
+)
+def test_strands_that_are_missing_are_plus_without_a_warning(genome, regions):
+    plus = embedder(genome=genome).transform(regions.assign(strand="+"))
+    for rows in (regions.drop(columns="strand"), regions.assign(strand=".")):
+        np.testing.assert_array_equal(embedder(genome=genome).transform(rows), plus)
+
+
 def test_edge_error_names_the_rows_and_edge_nan_gives_nan_rows(genome):
     rows = pd.DataFrame({"chrom": "chr2", "tss": [10, 1500]}, index=["near", "far"])
     with pytest.raises(InputError, match=r"row near: its window chr2:-502-522 reaches"):
@@ -469,6 +490,39 @@ def test_input_that_is_none_of_the_kinds_says_what_to_do(
 ):
     with pytest.raises(kind, match=message):
         embedder(genome=genome).transform(X)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"odd\.fa is empty"),
+        (b"ACGT\n", "is not FASTA: it does not begin with"),
+        (b">a\nACGT\nACGTA\nAC\n", r"odd\.fa:3: uneven lines"),
+        (b">a\nAC\n>a\nGT\n", "several contigs of one name: a"),
+        (gzip.compress(b">a\nACGT\n"), r"is plain gzip.* \| bgzip > .*odd"),
+        (None, r"odd\.fa is a directory"),
+    ],
+)
+def test_a_genome_that_cannot_be_read_is_told_before_any_weights(
+    tmp_path, exploding, content, message
+):
+    path = tmp_path / "odd.fa"
+    path.mkdir() if content is None else path.write_bytes(content)
+    for method in (embedder(genome=path).fit, embedder(genome=path).transform):
+        with pytest.raises(GenomeError, match=message):
+            method(["a:1-2"])
+
+
+@pytest.mark.parametrize("X", [["chr9:1-9"], ["CAT"], np.zeros((1, LENGTH, 4)) + 0.5])
+def test_weights_in_a_damaged_file_are_not_opened_for_bad_input(genome, tmp_path, X):
+    config = EnformerConfig(dim=48, depth=1, heads=2, dim_divisible_by=8)
+    (tmp_path / "config.json").write_text(config.to_json())
+    (tmp_path / "model.safetensors").write_bytes(b"boom")
+    model = embedder(weights=tmp_path, genome=genome)
+    with pytest.raises((InputError, GenomeError), match=r"chr9|CAT|0\.5"):
+        model.transform(X)
+    with pytest.raises(WeightsError, match="is not a whole safetensors file"):
+        model.transform(["chr1:1000-1100"])
 
 
 def test_a_path_object_says_which_reader_to_call(exploding, tmp_path):

@@ -25,6 +25,12 @@ def test_auto_device_is_cuda_when_there_is_one_else_the_cpu():
     assert resolve_device("auto").type == expected
 
 
+def test_auto_device_says_in_one_line_where_it_runs(caplog):
+    with caplog.at_level("INFO", "enformer_features"):
+        device = resolve_device("auto")
+    assert caplog.messages == [f"device='auto' runs on {device}"]
+
+
 def test_auto_precision_is_float32_on_the_cpu_and_tf32_on_cuda():
     assert resolve_precision("auto", CPU) == "float32"
     assert resolve_precision("auto", torch.device("cuda")) == "tf32"
