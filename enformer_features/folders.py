@@ -1,4 +1,7 @@
-"""Where the package keeps what it can make again; imports nothing of ours."""
+"""Where the package keeps what it can make again, and of which file it was made.
+
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -28,3 +31,33 @@ def user_cache_folder() -> Path:
     else:
         base, default = os.environ.get("XDG_CACHE_HOME"), "~/.cache"
     return Path(base or default).expanduser().absolute() / "enformer_features"
+
+
+def file_identity(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Return numbers that differ once a file was written to or replaced.
+
+    Device, inode, size, and the times of writing and of change: the last also tells
+    files apart whose size and time of writing were copied. That may be too much where
+    a difference is an error: a new hard link changes it too.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> file_identity(os.devnull) == file_identity(os.devnull)
+    True
+    """
+    status = os.stat(path)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, *times

@@ -31,6 +31,7 @@ from enformer_features.exceptions import (
     InputTypeError,
     first_few,
 )
+from enformer_features.folders import file_identity
 from enformer_features.genomics._faidx import FastaIndex, file_state, load_index
 from enformer_features.genomics.encoding import N_CODE, check_ambiguous, encode
 
@@ -335,11 +336,12 @@ def open_genome(
     if isinstance(path, Genome):
         return path
     absolute = _absolute(path)
-    return _opened(absolute, file_state(absolute), ambiguous)
+    file_state(absolute)  # raises if it is no file
+    return _opened(absolute, file_identity(absolute), ambiguous)
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: Path, state: object, ambiguous: str) -> Genome:
+def _opened(path: Path, identity: tuple[int, ...], ambiguous: str) -> Genome:
     return Genome(path, ambiguous=ambiguous)
 
 

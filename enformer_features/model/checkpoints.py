@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from enformer_features.exceptions import InputError, StoreError, WeightsError, first_few
+from enformer_features.folders import file_identity
 from enformer_features.model.arrays import ArraySource, open_arrays
 from enformer_features.model.config import EnformerConfig
 from enformer_features.model.enformer import Enformer
@@ -219,8 +220,7 @@ def _numbers(pattern: str, names: Iterable[str]) -> Iterator[int]:
 def file_digest(path: str | os.PathLike[str]) -> str:
     """Return ``"sha256:<hex>"`` of a file's bytes, about a second per gigabyte.
 
-    It is remembered for as long as the file is the same one, of the same size and
-    times: also the time of change, which copying does not carry over.
+    It is remembered for as long as the file is not written to or replaced.
 
     Examples
     --------
@@ -228,14 +228,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     >>> file_digest(os.devnull)[:20]
     'sha256:e3b0c44298fc1'
     """
-    status = os.stat(path)
-    times = status.st_mtime_ns, status.st_ctime_ns
-    state = status.st_dev, status.st_ino, status.st_size, *times
-    return _digest_of(os.path.abspath(path), state)
+    return _digest_of(os.path.abspath(path), file_identity(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _digest_of(path: str, state: tuple[int, ...]) -> str:
+def _digest_of(path: str, identity: tuple[int, ...]) -> str:
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 

@@ -282,6 +282,16 @@ def test_a_genome_can_be_pickled_and_copied(toy):
                 )
 
 
+def test_open_genome_follows_a_file_replaced_by_one_of_the_same_size_and_time(tmp_path):
+    path, other = tmp_path / "toy.fa", tmp_path / "other.fa"
+    path.write_text(">a\nACGT\n")
+    assert decode(open_genome(path).fetch("a", 0, 4)) == "ACGT"
+    other.write_text(">a\nTTTT\n")
+    os.utime(other, ns=(0, path.stat().st_mtime_ns))
+    other.replace(path)
+    assert decode(open_genome(path).fetch("a", 0, 4)) == "TTTT"
+
+
 def test_open_genome_opens_an_unchanged_file_once(toy):
     genome = open_genome(toy)
     assert open_genome(str(toy)) is genome
