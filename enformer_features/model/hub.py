@@ -70,13 +70,8 @@ def fetch_config(source: HubWeights) -> Path:
 
 def local_weights(source: HubWeights) -> Path | None:
     """Return the weights file if it was downloaded before; asks no network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in (SAFETENSORS, PICKLE):
-        found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+    found = (_cached(source, name) for name in (SAFETENSORS, PICKLE))
+    return next((path for path in found if path), None)
 
 
 def known_digest(source: HubWeights) -> str | None:
@@ -87,20 +82,35 @@ def known_digest(source: HubWeights) -> str | None:
     return entry["digest"] if entry else None
 
 
+def _cached(source: HubWeights, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
+    except HFValidationError:  # a name that no repository can have
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def _download(source: HubWeights, names: tuple[str, ...]) -> Path:
-    """Return the first of these files that the repository has."""
+    """Return the first of these files that is here or that the repository has.
+
+    The client tries for half a minute to reach the hub for a file that is not here.
+    So what is here is asked for first, and a hub out of reach is not asked again.
+    """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     failure: Exception | None = None
-    for name in names:
+    for name in sorted(names, key=lambda name: _cached(source, name) is None):
         try:
             return Path(hf_hub_download(source.repo_id, name, revision=source.revision))
-        except EntryNotFoundError as error:  # not in the repository, or not in reach
-            failure = error
         except Exception as error:  # of many kinds: connection, access, names
             failure = error
-            break
+            in_reach = not isinstance(error, LocalEntryNotFoundError)
+            if not (in_reach and isinstance(error, EntryNotFoundError)):
+                break
     raise WeightsError(_advice(source, names, failure)) from failure
 
 

@@ -442,7 +442,7 @@ def test_a_repository_is_loaded_with_its_revision(repository, fake_hub, folder):
     assert {revision for *_, revision in fake_hub.calls} == {"abc"}
 
 
-def test_a_repository_with_a_pickle_alone_is_loaded(repository, folder):
+def test_a_repository_with_a_pickle_alone_is_loaded(repository, fake_hub, folder):
     from safetensors.torch import load_file
 
     torch.save(
@@ -450,6 +450,8 @@ def test_a_repository_with_a_pickle_alone_is_loaded(repository, folder):
     )
     (repository / "model.safetensors").unlink()
     assert load_weights("org/tiny").config == TINY
+    # It is here already, so the hub is not asked whether there is another one.
+    assert "model.safetensors" not in {name for _, name, _ in fake_hub.calls}
 
 
 @pytest.mark.parametrize(
@@ -464,6 +466,17 @@ def test_out_of_reach_the_message_says_what_to_do(fake_hub, weights, command):
         load_weights(weights)
     assert "weights='untrained-tiny'" in str(caught.value)
     assert "outgoing traffic is disabled" in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_asked_once(fake_hub):
+    with pytest.raises(WeightsError):
+        load_weights("org/tiny")
+    assert fake_hub.calls == [("org/tiny", "model.safetensors", None)]
+
+
+def test_a_name_that_no_repository_can_have_is_a_weights_error():
+    with pytest.raises(WeightsError, match="HFValidationError"):
+        load_weights("a--b/c")
 
 
 def test_any_failure_of_the_client_is_a_weights_error(monkeypatch):
