@@ -6,6 +6,7 @@ export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
 	.venv/bin/enformer-features demo
+	@echo 'For "enformer-features" as a command: . .venv/bin/activate'
 
 test: .venv/.with-test  ## everything that needs neither GPU, network nor time
 	.venv/bin/python -m pytest
