@@ -11,7 +11,7 @@ demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
 test: .venv/.with-test  ## everything that needs neither GPU, network nor time
 	.venv/bin/python -m pytest
 
-test-slow: .venv/.with-test  ## the published network size
+test-slow: .venv/.with-test .venv/.with-bench  ## the published network size
 	.venv/bin/python -m pytest -m "slow and not gpu and not network"
 
 lint: .venv/.with-test .venv/.with-dev

@@ -17,6 +17,7 @@ Data: Human Protein Atlas, proteinatlas.org, CC BY-SA.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ def heads(embedder: EnformerEmbedder, genome: Path) -> dict[str, Pipeline]:
         learning_rate=0.1,
         max_depth=3,
         max_bin=16,
+        n_jobs=1,  # small data: threads would wait for each other
         multi_strategy="multi_output_tree",
         random_state=0,
     )
@@ -90,10 +92,10 @@ def compare(args: argparse.Namespace) -> pd.DataFrame:
     for title, tss in {"annotated TSS": "tss0", "CAGE TSS": "cage_tss0"}.items():
         genes = read_genes(args.data / "genes.tsv", tss=tss, missing_tss="gene")
         genes, y = align(genes[genes.index.isin(expression.index)], expression)
-        scores[title] = {
-            name: held_out_score(model, genes, y)
-            for name, model in heads(embedder, genome).items()
-        }
+        scores[title] = {}
+        for name, model in heads(embedder, genome).items():
+            print(f"{title}: {name} ...", file=sys.stderr)
+            scores[title][name] = held_out_score(model, genes, y)
     if args.out:
         adata = embedder.to_anndata(genes)
         adata.obsm["X_expression"] = y.to_numpy()

@@ -44,8 +44,8 @@ def check_targets(X: Any, y: Any, n_rows: int) -> None:
     -----
     TargetWarning
         For missing values and numbers written as text, which most heads refuse after
-        the embedding is done, and for constant targets, from which nothing can be
-        learnt.
+        the embedding is done, for constant targets, from which nothing can be learnt,
+        and for rows that are called otherwise in ``X`` and ``y``.
     """
     targets = _as_table(y)
     if len(targets) != n_rows:
@@ -98,13 +98,22 @@ def _check_label_order(X: Any, y: Any) -> None:
         return
     pairs = enumerate(zip(map(str, ours), map(str, theirs), strict=True))
     row = next((row for row, (own, other) in pairs if own != other), None)
-    if row is not None and sorted(map(str, ours)) == sorted(map(str, theirs)):
+    if row is None:
+        return
+    if sorted(map(str, ours)) == sorted(map(str, theirs)):
         msg = (
             f"X and y carry the same labels in another order: row {row} is "
             f"{show(ours[row])} in X and {show(theirs[row])} in y; use "
             "y.loc[X.index], or align(X, y)"
         )
         raise InputError(msg)
+    if isinstance(ours[row], str) and isinstance(theirs[row], str):
+        message = (
+            f"X and y carry different labels: row {row} is {show(ours[row])} in X and "
+            f"{show(theirs[row])} in y; rows are paired by position. Join by label with "
+            "align(X, y)"
+        )
+        warn(message, TargetWarning)
 
 
 def _numbers(targets: pd.DataFrame, place: int) -> Numbers | None:

@@ -158,3 +158,12 @@ def test_whatever_y_is_it_passes_or_there_is_an_error_of_ours(y):
     except EnformerFeaturesError:
         return
     assert len(y) == 3
+
+
+def test_rows_that_are_called_otherwise_are_warned_about():
+    genes = pd.DataFrame({"chrom": "1", "tss": [1, 2]}, index=["g1", "g2"])
+    with pytest.warns(TargetWarning, match="row 1 is 'g2' in X and 'g9' in y"):
+        check_targets(genes, pd.Series([1.0, 2.0], index=["g1", "g9"]), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_targets(genes, pd.Series([1.0, 2.0]), 2)
