@@ -110,8 +110,8 @@ def _check_label_order(X: Any, y: Any) -> None:
     if isinstance(ours[row], str) and isinstance(theirs[row], str):
         message = (
             f"X and y carry different labels: row {row} is {show(ours[row])} in X and "
-            f"{show(theirs[row])} in y; rows are paired by position: join them by label "
-            "with align(X, y)"
+            f"{show(theirs[row])} in y; rows are paired by position: join them by "
+            "label with align(X, y)"
         )
         warn(message, TargetWarning)
 
