@@ -7,7 +7,7 @@ that counts bins counts them in the direction that is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -142,6 +142,7 @@ def place_windows(
     *,
     center: Center = "base",
     strand: Strand = "match",
+    snap: bool = False,
 ) -> pd.DataFrame:
     """Centre a window on every region.
 
@@ -163,13 +164,16 @@ def place_windows(
     strand : {"match", "ignore", "average"}, default="match"
         Read minus-strand regions as reverse complement; read the genome as it is;
         or read every window both ways.
+    snap : bool, default=False
+        Move every window by at most 64 bp, so that it begins on a multiple of 128 bp.
 
     Returns
     -------
     DataFrame
         One row per region, same order and index: ``chrom``, ``window_start``,
         ``window_end`` (0-based half-open; may reach past the contig),
-        ``read_strand`` ("+", "-", or "+/-" for both).
+        ``read_strand`` ("+", "-", or "+/-" for both), and with ``snap`` also
+        ``snapped_bp``, how far the window was moved to the right.
 
     Examples
     --------
@@ -194,16 +198,104 @@ def place_windows(
     is_whole = (tss < 0) & (end - start == sequence_length)
     offset = np.where(is_whole, 0, CENTERS[center])
     window_start = border - half - np.where(backward, -offset, offset)
+    snapped = snap_to_grid(window_start) if snap else window_start
     read = np.where(backward, "-", "+") if strand != "average" else "+/-"
-    return pd.DataFrame(
+    windows = pd.DataFrame(
         {
             "chrom": regions["chrom"],
-            "window_start": window_start,
-            "window_end": window_start + sequence_length,
+            "window_start": snapped,
+            "window_end": snapped + sequence_length,
             "read_strand": read,
         },
         index=regions.index,
     )
+    return windows.assign(snapped_bp=snapped - window_start) if snap else windows
+
+
+def snap_to_grid(starts: Integers, bin_size: int = BIN_SIZE) -> Integers:
+    """Return the nearest multiples of the bin; halfway goes right.
+
+    Examples
+    --------
+    >>> snap_to_grid(np.array([-65, -64, 0, 63, 64, 200])).tolist()
+    [-128, 0, 0, 0, 128, 256]
+    """
+    return (starts + bin_size // 2) // bin_size * bin_size
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of a contig that several windows share, on one grid of bins.
+
+    Parameters
+    ----------
+    start, end : int
+        0-based half-open.
+    members : tuple of int
+        Which windows lie in it.
+    """
+
+    start: int
+    end: int
+    members: tuple[int, ...]
+
+
+def plan_stretches(
+    starts: Sequence[int],
+    sequence_length: int,
+    *,
+    bin_size: int = BIN_SIZE,
+    max_length: int = 4_194_304,
+) -> list[Stretch]:
+    """Group windows of one contig and direction that can share a tower.
+
+    Windows share when they overlap and their starts differ by whole bins.
+
+    Parameters
+    ----------
+    starts : sequence of int
+        In the order of the windows.
+    sequence_length : int
+        Of every window.
+    bin_size : int, default=128
+    max_length : int, default=4_194_304
+        Longest stretch, to bound memory.
+
+    Returns
+    -------
+    list of Stretch
+        Every window in exactly one.
+
+    Examples
+    --------
+    >>> [s.members for s in plan_stretches([0, 256, 300, 5000], 1024)]
+    [(0, 1), (2,), (3,)]
+    """
+    order = sorted(range(len(starts)), key=lambda i: (starts[i] % bin_size, starts[i]))
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and _shares(
+            starts[groups[-1][0]],
+            starts[groups[-1][-1]],
+            starts[i],
+            sequence_length,
+            bin_size,
+            max_length,
+        ):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [
+        Stretch(starts[group[0]], starts[group[-1]] + sequence_length, tuple(group))
+        for group in sorted(groups, key=min)
+    ]
+
+
+def _shares(
+    first: int, last: int, start: int, length: int, bin_size: int, max_length: int
+) -> bool:
+    on_grid = (start - last) % bin_size == 0
+    return on_grid and start < last + length and start + length - first <= max_length
 
 
 def bases_past_ends(

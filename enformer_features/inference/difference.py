@@ -1,0 +1,247 @@
+"""The difference pass: ``alt - ref`` through the transformer, in closed form.
+
+Run twice in low precision, two alleles differ by rounding as much as by biology. Here
+the reference's activations are kept and only the difference d travels: linear layers
+act on d, and norms, ReLU, softmax and GELU have differences in closed form. So only d
+is rounded, relative to its own size. Algebraically exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from enformer_features.inference.prepared import (
+    GELU_SLOPE,
+    QUERY_BLOCK,
+    Prepared,
+    PreparedBlock,
+    by_head,
+    shifted_view,
+)
+
+LARGEST_EXPONENT = 80.0  # of softmax logits: exp of 88 overflows float32
+
+
+def layer_norm_difference(norm: nn.LayerNorm, x: Tensor, d: Tensor) -> Tensor:
+    """Return ``norm(x + d) - norm(x)``, without taking the difference of the two."""
+    x = x - x.mean(dim=-1, keepdim=True)
+    d = d - d.mean(dim=-1, keepdim=True)
+    variance = x.square().mean(dim=-1, keepdim=True) + norm.eps
+    growth = (d * (2 * x + d)).mean(dim=-1, keepdim=True)
+    before, after = variance.sqrt(), (variance + growth).sqrt()
+    slope = -growth / (before * after * (before + after))  # 1 / after - 1 / before
+    return (d / after + x * slope) * norm.weight
+
+
+def relu_difference(x: Tensor, d: Tensor) -> Tensor:
+    """Return ``relu(x + d) - relu(x)``."""
+    return torch.maximum(d, -x).add_(x.clamp(max=0))
+
+
+def softmax_difference(weights: Tensor, d: Tensor) -> Tensor:
+    """Return ``softmax(l + d) - softmax(l)``, given ``weights = softmax(l)``."""
+    change = torch.expm1(d.clamp(max=LARGEST_EXPONENT)).mul_(weights)
+    mean = change.sum(dim=-1, keepdim=True)
+    return change.addcmul_(weights, mean, value=-1).mul_(1 / (1 + mean))
+
+
+def gelu_difference(x: Tensor, d: Tensor) -> Tensor:
+    """Return ``gelu(x + d) - gelu(x)`` for ``gelu(x) = x * sigmoid(1.702 x)``."""
+    moved = x + d
+    # The change of the sigmoid; never exp of a positive number, which may overflow.
+    high, low = torch.maximum(x, moved), torch.minimum(x, moved)
+    gate = torch.sigmoid(GELU_SLOPE * high) * torch.sigmoid(-GELU_SLOPE * low)
+    gate = -d.sign() * gate * torch.expm1(-GELU_SLOPE * d.abs())
+    return d * torch.sigmoid(GELU_SLOPE * moved) + x * gate
+
+
+@dataclass(frozen=True)
+class _State:
+    """What one block did to the reference; heads first, (1, H, n, width)."""
+
+    x: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    weights: Tensor
+    after_attention: Tensor
+    hidden: Tensor
+
+
+class ReferenceStates:
+    """The reference's activations in every block, for differences to it.
+
+    Made by :func:`reference_states`.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    states : list
+        One per block.
+    output : Tensor, shape (1, bins, C)
+        The transformer's output for the wanted bins.
+    bins : (int, int)
+        Of the whole window.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        states: list[_State],
+        output: Tensor,
+        bins: tuple[int, int],
+    ) -> None:
+        self._prepared = prepared
+        self._states = states
+        self._bins = bins
+        final = prepared.network.final_pointwise.block
+        self._final_normed = final.norm(output.mT).mT
+        self._before_last_gelu = final(output.mT).mT
+
+    @torch.inference_mode()
+    def propagate(self, d: Tensor) -> Tensor:
+        """Return what a change of the tower changes in the embedding.
+
+        Parameters
+        ----------
+        d : Tensor, shape (B, n, C), float32
+
+        Returns
+        -------
+        Tensor, shape (B, bins, 2 C), float32
+        """
+        n = d.shape[1]
+        if not self._states:
+            return self._through_output(d[:, slice(*self._bins)])
+        keys = self._prepared.position_keys(n)
+        last = len(self._states) - 1
+        for j, state in enumerate(self._states):
+            queries = self._bins if j == last else (0, n)
+            block = self._prepared.blocks[j]
+            d = self._through_block(block, keys[j], state, d, queries)
+        return self._through_output(d)
+
+    def _through_block(
+        self,
+        block: PreparedBlock,
+        keys: Tensor,
+        state: _State,
+        d: Tensor,
+        queries: tuple[int, int],
+    ) -> Tensor:
+        source, product = block.source, self._prepared.product
+        normed = layer_norm_difference(source.attention_norm, state.x, d)
+        attended = self._attend(block, keys, state, normed, queries)
+        d = d[:, slice(*queries)] + product(attended, block.out)
+        normed = layer_norm_difference(source.mlp_norm, state.after_attention, d)
+        hidden = relu_difference(state.hidden, product(normed, block.mlp_in))
+        return d + product(hidden, block.mlp_out)
+
+    def _attend(
+        self,
+        block: PreparedBlock,
+        position_keys: Tensor,
+        state: _State,
+        d: Tensor,
+        queries: tuple[int, int],
+    ) -> Tensor:
+        """Return the change of what is attended to, (B, queries, H * V)."""
+        attention = block.source.attention
+        heads, n = attention.heads, d.shape[1]
+        width = heads * attention.key_dim
+        operand = d.to(block.query.dtype)
+        d_query = by_head(operand[:, slice(*queries)] @ block.query, heads)
+        changes = operand @ block.key_value
+        d_key, d_value = changes[..., :width], changes[..., width:]
+        # Contiguous once, or every block of queries copies them again.
+        d_key = by_head(d_key, heads)
+        d_value = by_head(d_value, heads).contiguous()
+        # (q + dq) (k + dk) - q k = [dq, q] [k + dk, dk]
+        both_keys = torch.cat([state.key + d_key, d_key], dim=-1).mT
+        value = state.value + d_value
+        out = []
+        for start in range(*queries, QUERY_BLOCK):
+            stop = min(start + QUERY_BLOCK, queries[1])
+            part = slice(start - queries[0], stop - queries[0])
+            change, query = d_query[:, :, part], state.query[:, :, part]
+            both = torch.cat([change, query.expand_as(change)], dim=-1)
+            position = change @ position_keys[:, n - stop : 2 * n - 1 - start].mT
+            logits = (both @ both_keys).float().add_(shifted_view(position, n))
+            weights = state.weights[:, :, part]
+            changes = softmax_difference(weights.float(), logits).to(value.dtype)
+            attended = (changes @ value).float()
+            attended += weights.expand_as(changes) @ d_value
+            out.append(attended.transpose(1, 2).flatten(2))
+        return torch.cat(out, dim=1)
+
+    def _through_output(self, d: Tensor) -> Tensor:
+        prepared = self._prepared
+        scale = prepared.final_norm.scale / GELU_SLOPE
+        active = gelu_difference(self._final_normed, d * scale)
+        change = prepared.product(active * GELU_SLOPE, prepared.final)
+        return gelu_difference(self._before_last_gelu, change)
+
+
+@torch.inference_mode()
+def reference_states(
+    prepared: Prepared, tower: Tensor, bins: tuple[int, int]
+) -> ReferenceStates:
+    """Run the reference through the transformer in float32 and keep its activations.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    tower : Tensor, shape (1, n, C)
+    bins : (int, int)
+        Bins of the whole window that are wanted.
+
+    Returns
+    -------
+    ReferenceStates
+        About 75 MB per block at published size in bfloat16.
+    """
+    states, x, n = [], tower, tower.shape[1]
+    if not prepared.blocks:
+        x = x[:, slice(*bins)]
+    last = len(prepared.blocks) - 1
+    for j, block in enumerate(prepared.blocks):
+        queries = bins if j == last else (0, n)
+        state, x = _run_reference(prepared, block, x, queries)
+        states.append(state)
+    return ReferenceStates(prepared, states, x, bins)
+
+
+def _run_reference(
+    prepared: Prepared, block: PreparedBlock, x: Tensor, queries: tuple[int, int]
+) -> tuple[_State, Tensor]:
+    """Run one block with the network's own float32 weights."""
+    source, attention = block.source, block.source.attention
+    n, rows = x.shape[1], slice(*queries)
+    normed = source.attention_norm(x)
+    scale = attention.key_dim**-0.5
+    query = by_head(attention.to_query(normed[:, rows]) * scale, attention.heads)
+    key = by_head(attention.to_key(normed), attention.heads)
+    value = by_head(attention.to_value(normed), attention.heads)
+    relative = prepared.exact_position_key(block, n)
+    content = (query + attention.content_bias) @ key.mT
+    band = relative[:, n - queries[1] : 2 * n - 1 - queries[0]]
+    position = shifted_view((query + attention.position_bias) @ band.mT, n)
+    weights = (content + position).softmax(dim=-1)
+    attended = attention.to_out((weights @ value).transpose(1, 2).flatten(2))
+    after = x[:, rows] + attended
+    hidden = source.mlp_in(source.mlp_norm(after))
+    out = after + source.mlp_out(torch.relu(hidden))
+    kept = prepared.precision.operands
+    state = _State(
+        x=x,
+        query=(query + attention.content_bias).to(kept),
+        key=key.to(kept),
+        value=value.to(kept),
+        weights=weights.to(kept),
+        after_attention=after,
+        hidden=hidden,
+    )
+    return state, out
