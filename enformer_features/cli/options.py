@@ -169,6 +169,12 @@ def add_embedder(parser: argparse.ArgumentParser) -> None:
         help="average over moved windows, such as --shifts=-3,0,3 (default: 0)",
     )
     group.add_argument(
+        "--snap",
+        action="store_const",
+        const=True,
+        help="move windows by at most 64 bp, so that overlapping ones share work",
+    )
+    group.add_argument(
         "--ambiguous", help="letters but A, C, G, T, N: error, N (default: error)"
     )
     group.add_argument(

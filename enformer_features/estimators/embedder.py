@@ -43,11 +43,7 @@ from enformer_features.genomics.windows import (
     Strand,
     check_sequence_length,
 )
-from enformer_features.inference.devices import (
-    check_batch_size,
-    resolve_device,
-    resolve_precision,
-)
+from enformer_features.inference.devices import check_batch_size, resolve_device
 from enformer_features.inference.features import (
     Backend,
     Features,
@@ -63,6 +59,7 @@ from enformer_features.inference.layout import (
     lay_out_sequences,
 )
 from enformer_features.inference.pooling import POOLS, Integers, Pool, resolve_pools
+from enformer_features.inference.precision import resolve_precision
 from enformer_features.inference.recipe import Recipe, check_output_name, make_recipe
 from enformer_features.inference.tracks import TrackSelection
 from enformer_features.model.registry import (
@@ -102,6 +99,8 @@ class Plan:
     output_bytes : int
     seconds : float or None
         From the last run with these settings in this process; None before it.
+    tower_share : float
+        Letters that the network's tower reads, over those without shared stretches.
     """
 
     n_rows: int
@@ -111,6 +110,7 @@ class Plan:
     n_features: int
     output_bytes: int
     seconds: float | None
+    tower_share: float
 
 
 class EnformerEmbedder(TransformerMixin, BaseEstimator):
@@ -152,6 +152,10 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         Windows that leave the chromosome: fill with N, refuse, or return NaN.
     shifts : tuple of int, default=(0,)
         Average over windows moved by so many bp in the direction that is read.
+    snap : bool, default=False
+        Move every window by at most 64 bp, to begin on a multiple of 128 bp, so that
+        overlapping windows share most of their computation; ``windows(X)`` says by how
+        much. Rows then agree with unshared ones within the precision's error.
     resize : {"error", "pad", "crop"}, default="error"
         Sequences of another length: refuse, fill with N on both sides, or cut.
     ambiguous : {"error", "N"}, default="error"
@@ -164,8 +168,10 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         Rows that cannot be computed: one error about all, or NaN and a warning.
     device : str, default="auto"
         ``"auto"`` (CUDA, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-    precision : {"auto", "float32", "float32-exact", "tf32"}, default="auto"
-        float32 on the CPU and TF32 operands on CUDA, unless something is named.
+    precision : str, default="auto"
+        float32 on the CPU and TF32 operands on CUDA, unless something is named:
+        ``"float32"``, ``"float32-exact"`` (direct convolution), ``"bfloat16"``; on CUDA
+        also ``"tf32"`` and ``"float16"``. Only operands of products are rounded.
     batch_size : int or "auto", default="auto"
         Sequences per forward: 1 on the CPU; on CUDA from the device's total memory.
     cache : {"memory", None} or MemoryCache, default="memory"
@@ -213,6 +219,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         strand: Strand = "match",
         edge: Edge = "pad",
         shifts: tuple[int, ...] = (0,),
+        snap: bool = False,
         resize: Literal["error", "pad", "crop"] = "error",
         ambiguous: Literal["error", "N"] = "error",
         contig_style: Literal["ucsc", "ensembl"] | None = None,
@@ -235,6 +242,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         self.strand = strand
         self.edge = edge
         self.shifts = shifts
+        self.snap = snap
         self.resize = resize
         self.ambiguous = ambiguous
         self.contig_style = contig_style
@@ -397,6 +405,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             n_features=n_features,
             output_bytes=4 * n_rows * n_features,
             seconds=None if seconds is None else seconds * n_passes,
+            tower_share=job.scanned.layout.reads.tower_share(),
         )
 
     def to_anndata(self, X: Any, *, make_unique: bool = False) -> AnnData:
@@ -457,6 +466,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         recipe = self._recipe()
         tracks = recipe.tracks
         device = resolve_device(self.device)
+        policy = resolve_precision(self.precision, device)
         genome = None if self.genome is None else open_genome(self.genome)
         return {
             "enformer_features_version": __version__,
@@ -475,11 +485,13 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             "strand": self.strand,
             "edge": self.edge,
             "shifts": [int(shift) for shift in self.shifts],
+            "snap": self.snap,
             "resize": self.resize,
             "ambiguous": self.ambiguous,
             "contig_style": self.contig_style,
             "device": device.type,
-            "precision": resolve_precision(self.precision, device),
+            "precision": policy.name,
+            "precision_rms_error": policy.rms_error,
         }
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
@@ -565,6 +577,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             strand=self.strand,
             edge=self.edge,
             shifts=tuple(self.shifts),
+            snap=self.snap,
             raising=raising,
         )
 
@@ -674,6 +687,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             check_choice("contig_style", self.contig_style, CONTIG_STYLES)
         check_choice("on_error", self.on_error, ON_ERROR)
         check_batch_size(self.batch_size)
+        _check_snap(self.snap)
         resolve_precision(self.precision, resolve_device(self.device))
         _check_shifts(self.shifts, self.sequence_length)
         _check_fraction(self.max_n_fraction)
@@ -710,6 +724,12 @@ def _check_fraction(fraction: Any) -> None:
     if not is_number or not 0 <= fraction <= 1:
         msg = f"max_n_fraction={fraction!r} must be a number from 0 to 1"
         raise InputError(msg)
+
+
+def _check_snap(snap: object) -> None:
+    if not isinstance(snap, bool):
+        msg = f"snap={snap!r} must be True or False"
+        raise InputTypeError(msg)
 
 
 def _check_cache(cache: object) -> None:

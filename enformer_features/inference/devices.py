@@ -1,21 +1,18 @@
-"""Where the network runs: device, precision, and how many windows at once."""
+"""Where the network runs, and how many windows at once."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any
 
 import torch
 
-from enformer_features.exceptions import InputError, check_choice
+from enformer_features.exceptions import InputError
 from enformer_features.model.config import EnformerConfig
 
 logger = logging.getLogger("enformer_features")
 
-Precision = Literal["float32-exact", "float32", "tf32"]
-PRECISIONS = ("auto", "float32", "float32-exact", "tf32")
 LARGEST_AUTO_BATCH = 8
 
 
@@ -50,33 +47,6 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(wanted)
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """Return the arithmetic that a ``precision`` parameter stands for.
-
-    ``"auto"`` is float32 on the CPU and TF32 operands on CUDA, which is what
-    PyTorch's convolutions use there anyway.
-    """
-    check_choice("precision", precision, PRECISIONS)
-    if precision == "auto":
-        return "tf32" if device.type == "cuda" else "float32"
-    if precision == "tf32" and device.type != "cuda":
-        msg = f"precision='tf32' needs a CUDA device; the device is {device}"
-        raise InputError(msg)
-    return precision  # type: ignore[return-value]
-
-
-@contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
-    """Allow TF32 on CUDA, or forbid it, and restore the caller's setting."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
 def resolve_batch_size(
     batch_size: int | str,
     device: torch.device,
@@ -103,7 +73,7 @@ def check_batch_size(batch_size: Any) -> None:
     """Refuse a batch size that is neither "auto" nor a positive whole number."""
     if batch_size == "auto":
         return
-    is_whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    is_whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
     if not is_whole or batch_size < 1:
         msg = (
             f"batch_size={batch_size!r} must be 'auto' or a whole number of at least 1"

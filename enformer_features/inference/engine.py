@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,40 @@ from enformer_features.exceptions import (
     first_few,
     warn,
 )
-from enformer_features.genomics.encoding import N_CODE
-from enformer_features.inference.devices import Precision, arithmetic, memory_report
+from enformer_features.inference.devices import memory_report
 from enformer_features.inference.pooling import Integers, Pool
-from enformer_features.inference.reads import Reads, View
+from enformer_features.inference.precision import Precision, arithmetic
+from enformer_features.inference.reads import Codes, Reads, View
 
 Floats = npt.NDArray[np.float32]
 OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "not enough memory")
+
+
+SHARED_STRETCHES = 2  # one per direction
+
+
+class SharedWindows(Protocol):
+    """A tower that was computed once for several windows."""
+
+    def window(self, offset: int, sequence_length: int) -> Tensor:
+        """Return a window's tower, (1, n, C)."""
+        ...
+
+
+class Forward(Protocol):
+    """A network in two steps."""
+
+    def tower(self, codes: Tensor) -> Tensor:
+        """Turn letter codes (batch, length) uint8 into (batch, n, channels)."""
+        ...
+
+    def bins(self, tower: Tensor) -> Tensor:
+        """Turn a tower into the features of bins, (batch, bins, features)."""
+        ...
+
+    def share(self, codes: Codes) -> SharedWindows:
+        """Compute the tower of a longer stretch once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,7 @@ class Work:
         Name of every row of ``reads``, for errors.
     pools : sequence of Pool
     bins : sequence of ndarray of int64, each of shape (len(reads), 2)
-        For each pool the kept bins that each row of ``reads`` reads.
+        For each pool the bins of ``forward`` that each row of ``reads`` reads.
     """
 
     reads: Reads
@@ -61,13 +88,12 @@ class Engine:
 
     Parameters
     ----------
-    forward : callable
-        One-hot ``(batch, length, 4)`` float32 to kept bins ``(batch, bins,
-        features)``.
+    forward : Forward
+        The network in its two steps.
     device : torch.device
     batch_size : int
         Sequences per forward; halved when the device runs out of memory.
-    precision : {"float32-exact", "float32", "tf32"}
+    precision : Precision
     on_error : {"raise", "nan"}, default="raise"
         What becomes of a row for which the network fails: an error that names it, or
         NaN and an entry in ``failures``.
@@ -80,13 +106,14 @@ class Engine:
         Rows that became NaN, and why.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    forward: Forward
     device: torch.device
     batch_size: int
     precision: Precision
     on_error: Literal["raise", "nan"] = "raise"
     verbose: bool | None = None
     failures: dict[int, str] = field(default_factory=dict)
+    _shared: dict[int, SharedWindows] = field(default_factory=dict, repr=False)
 
     def run(self, work: Work) -> Iterator[tuple[int, Floats]]:
         """Yield every row and its pooled vector, as soon as it is known.
@@ -155,7 +182,7 @@ class Engine:
                 return
             batch = waiting[: self.batch_size]
             labels = [work.labels[row] for row, _ in batch]
-            outputs = self._try([view for _, view in batch], labels)
+            outputs = self._try([view for _, view in batch], labels, work.reads)
             if outputs is None:
                 self._halve()
                 continue
@@ -163,12 +190,12 @@ class Engine:
             yield from outputs
 
     def _try(
-        self, batch: list[View], labels: list[str]
+        self, batch: list[View], labels: list[str], reads: Reads
     ) -> Sequence[Tensor | str] | None:
         """Run one batch; None when the device ran out of memory."""
         reason = None
         try:
-            return self._forward(batch)
+            return self._forward(batch, reads)
         except Exception as error:
             if not is_out_of_memory(error):
                 reason = f"the network failed: {type(error).__name__}: {error}"
@@ -180,29 +207,48 @@ class Engine:
             return None
         if len(batch) == 1:
             return [reason]
-        return self._one_by_one(batch, labels)
+        return self._one_by_one(batch, labels, reads)
 
     def _one_by_one(
-        self, batch: list[View], labels: list[str]
+        self, batch: list[View], labels: list[str], reads: Reads
     ) -> Sequence[Tensor | str] | None:
         """Find out which windows of a failed batch are at fault."""
         outputs: list[Tensor | str] = []
         for view, label in zip(batch, labels, strict=True):
-            output = self._try([view], [label])
+            output = self._try([view], [label], reads)
             if output is None:
                 return None
             outputs += output
         return outputs
 
     @torch.inference_mode()
-    def _forward(self, batch: list[View]) -> list[Tensor]:
+    def _forward(self, batch: list[View], reads: Reads) -> list[Tensor]:
         filler = [batch[-1]] * (self.batch_size - len(batch))
-        stacked = np.stack([view.codes for view in batch + filler])
         with arithmetic(self.precision):
-            bins = self.forward(one_hot(torch.from_numpy(stacked).to(self.device)))
+            bins = self.forward.bins(self._towers(batch + filler, reads))
         return [
             bins[i].flip(0) if view.flip else bins[i] for i, view in enumerate(batch)
         ]
+
+    def _towers(self, batch: list[View], reads: Reads) -> Tensor:
+        """Run the tower on a batch; views of a shared stretch are cut from it."""
+        if all(view.place is None for view in batch):
+            return self.forward.tower(self._letters([view.codes for view in batch]))
+        towers = [self._tower(view, reads) for view in batch]
+        return torch.cat(towers)
+
+    def _tower(self, view: View, reads: Reads) -> Tensor:
+        if view.place is None:
+            return self.forward.tower(self._letters([view.codes]))
+        number = view.place.stretch
+        if number not in self._shared:
+            if len(self._shared) >= SHARED_STRETCHES:
+                del self._shared[next(iter(self._shared))]
+            self._shared[number] = self.forward.share(reads.stretch(number))
+        return self._shared[number].window(view.place.offset, len(view.codes))
+
+    def _letters(self, codes: list[Codes]) -> Tensor:
+        return torch.from_numpy(np.stack(codes)).to(self.device)
 
     def _halve(self) -> None:
         if self.device.type == "cuda":
@@ -215,12 +261,6 @@ class Engine:
             )
             raise DeviceMemoryError(msg)
         self.batch_size //= 2
-
-
-def one_hot(codes: Tensor) -> Tensor:  # (B, L) uint8 -> (B, L, 4) float32
-    """Expand letter codes where they are; N becomes zeros."""
-    table = torch.eye(N_CODE + 1, 4, device=codes.device)
-    return table[codes.int()]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

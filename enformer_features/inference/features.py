@@ -14,12 +14,14 @@ import torch
 
 from enformer_features.exceptions import InputError
 from enformer_features.genomics.encoding import n_fraction
-from enformer_features.inference.devices import Precision, resolve_batch_size
+from enformer_features.inference.devices import resolve_batch_size
 from enformer_features.inference.engine import Engine, Work
 from enformer_features.inference.layout import Layout
 from enformer_features.inference.pooling import Integers
+from enformer_features.inference.precision import Precision
+from enformer_features.inference.prepared import prepared_once
 from enformer_features.inference.reads import View
-from enformer_features.inference.recipe import Recipe
+from enformer_features.inference.recipe import PreparedForward, Recipe
 from enformer_features.model.registry import LoadedModel
 
 Floats = npt.NDArray[np.float32]
@@ -48,7 +50,7 @@ class Backend:
     Parameters
     ----------
     device : torch.device
-    precision : {"float32-exact", "float32", "tf32"}
+    precision : Precision
     batch_size : int or "auto"
     on_error : {"raise", "nan"}
     verbose : bool or None
@@ -147,7 +149,7 @@ def row_keys(
     The key covers the sequences as they are read, the weights, the recipe, the bins
     that are pooled and the precision; never a path, a coordinate or a batch size.
     """
-    parts = (KEY_SCHEMA, weights_digest, recipe.identity, precision)
+    parts = (KEY_SCHEMA, weights_digest, recipe.identity, precision.name)
     base = hashlib.sha256("\0".join(parts).encode())
     keys = {}
     for row in map(int, scanned.layout.good_rows):
@@ -188,43 +190,59 @@ def compute(
     Features
         Row *i* is row *i* of the layout.
     """
-    known = _look_up(keys, cache)
-    first_rows = {key: row for row, key in reversed(keys.items()) if key not in known}
-    wanted = sorted(first_rows.values())
-    failures: dict[str, str] = {}
-    batch_size = 0
-    if wanted:
-        engine = _engine(recipe, backend, load())
-        work = Work(
-            scanned.layout.reads, wanted, scanned.layout.labels, recipe.pools, bins
-        )
-        began = time.perf_counter()
-        for row, values in engine.run(work):
-            if row in engine.failures:
-                failures[keys[row]] = engine.failures[row]
-                continue
-            known[keys[row]] = values
-            if cache is not None:
-                cache.put(keys[row], values)
-        batch_size = engine.batch_size
-        _remember_speed(recipe, backend, began, len(wanted) * work.reads.n_views)
-    values = _assemble(len(scanned.layout), keys, known, recipe.n_features)
+    n_rows = len(scanned.layout)
+    values = np.full((n_rows, recipe.n_features), np.nan, dtype=np.float32)
     reasons = scanned.layout.table["reason"].to_numpy(dtype=object, copy=True)
+    same = _rows_by_key(keys)
+    missing = _fill_known(values, same, cache)
+    if not missing:
+        return Features(values, reasons, 0, 0)
+    span = recipe.span(bins)
+    engine = _engine(recipe, backend, load(), span)
+    reads = scanned.layout.reads
+    wanted = reads.order([same[key][0] for key in missing])
+    shifted_bins = [of_pool - span[0] for of_pool in bins]
+    work = Work(reads, wanted, scanned.layout.labels, recipe.pools, shifted_bins)
+    began = time.perf_counter()
+    for row, vector in engine.run(work):
+        rows = same[keys[row]]
+        if row in engine.failures:
+            reasons[rows] = engine.failures[row]
+            continue
+        values[rows] = vector
+        if cache is not None:
+            cache.put(keys[row], vector)
+    _remember_speed(recipe, backend, began, len(wanted) * reads.n_views)
+    return Features(values, reasons, len(wanted), engine.batch_size)
+
+
+def _rows_by_key(keys: dict[int, str]) -> dict[str, list[int]]:
+    same: dict[str, list[int]] = {}
     for row, key in keys.items():
-        reasons[row] = failures.get(key, reasons[row])
-    return Features(values, reasons, len(wanted), batch_size)
+        same.setdefault(key, []).append(row)
+    return same
 
 
-def _look_up(keys: dict[int, str], cache: RowCache | None) -> dict[str, Floats]:
-    if cache is None:
-        return {}
-    found = {key: cache.get(key) for key in set(keys.values())}
-    return {key: row for key, row in found.items() if row is not None}
+def _fill_known(
+    values: Floats, same: dict[str, list[int]], cache: RowCache | None
+) -> list[str]:
+    """Put the rows that are known into place; return the keys that are not."""
+    missing = []
+    for key, rows in same.items():
+        vector = None if cache is None else cache.get(key)
+        if vector is None:
+            missing.append(key)
+        else:
+            values[rows] = vector
+    return missing
 
 
-def _engine(recipe: Recipe, backend: Backend, loaded: LoadedModel) -> Engine:
+def _engine(
+    recipe: Recipe, backend: Backend, loaded: LoadedModel, span: tuple[int, int]
+) -> Engine:
+    prepared = prepared_once(loaded.module, backend.precision)
     return Engine(
-        forward=recipe.forward(loaded.module),
+        forward=PreparedForward(recipe, prepared, span),
         device=backend.device,
         batch_size=resolve_batch_size(
             backend.batch_size,
@@ -238,18 +256,9 @@ def _engine(recipe: Recipe, backend: Backend, loaded: LoadedModel) -> Engine:
     )
 
 
-def _assemble(
-    n_rows: int, keys: dict[int, str], known: dict[str, Floats], n_features: int
-) -> Floats:
-    values = np.full((n_rows, n_features), np.nan, dtype=np.float32)
-    for row, key in keys.items():
-        if key in known:
-            values[row] = known[key]
-    return values
-
-
 def _speed_key(recipe: Recipe, backend: Backend) -> tuple[str, str, str]:
-    return recipe.identity, str(backend.device), backend.precision
+    size = f"{recipe.config.to_json()} {recipe.geometry.sequence_length}"
+    return size, str(backend.device), backend.precision.name
 
 
 def _remember_speed(

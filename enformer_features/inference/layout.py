@@ -16,6 +16,7 @@ from enformer_features.genomics.regions import (
     region_names,
 )
 from enformer_features.genomics.windows import (
+    CENTERS,
     Center,
     Edge,
     Geometry,
@@ -122,9 +123,12 @@ class Layout:
             lengths = self.regions["end"] - self.regions["start"]
             no_tss = self.regions["tss"] < 0
             whole = ((lengths == geometry.sequence_length) & no_tss).to_numpy()
-        table["tss_bin"] = np.where(
-            whole, geometry.center_bin, geometry.tss_bin(self.center)
-        )
+        offset = np.where(whole, 0, CENTERS[self.center])
+        if "snapped_bp" in table:
+            moved = table["snapped_bp"].to_numpy()
+            offset = offset + np.where(table["read_strand"] == "-", moved, -moved)
+        index = geometry.sequence_length // 2 + offset
+        table["tss_bin"] = index // geometry.bin_size - geometry.crop_bins
         if self.regions is None:
             return table
         for pool, of_pool in zip(pools, bins, strict=True):
@@ -143,6 +147,7 @@ def lay_out_regions(
     strand: Strand = "match",
     edge: Edge = "pad",
     shifts: tuple[int, ...] = (0,),
+    snap: bool = False,
     raising: bool = True,
 ) -> Layout:
     """Check every region against the genome and centre a window on it.
@@ -152,7 +157,7 @@ def lay_out_regions(
     regions : DataFrame
         From :func:`~enformer_features.genomics.regions.region_table`.
     genome : Genome
-    sequence_length, center, strand, edge, shifts
+    sequence_length, center, strand, edge, shifts, snap
         As in :class:`~enformer_features.EnformerEmbedder`.
     raising : bool, default=True
         Raise one error about all bad rows; otherwise they get a reason.
@@ -163,13 +168,16 @@ def lay_out_regions(
         Same rows, order and index as ``regions``.
     """
     regions = check_bounds(regions, genome.contigs, str(genome.path))
-    windows = place_windows(regions, sequence_length, center=center, strand=strand)
+    windows = place_windows(
+        regions, sequence_length, center=center, strand=strand, snap=snap
+    )
     past = bases_past_ends(windows, genome.contigs, shifts)
     windows["off_edge"] = (past > 0) & (regions["reason"] == "").to_numpy()
     wholly_off = windows["off_edge"] & (past >= sequence_length)
     windows["name"] = region_names(regions)
     windows["reason"] = ""
-    layout = Layout(windows, GenomeReads(genome, windows, shifts), center, regions)
+    reads = GenomeReads(genome, windows, shifts, share=snap)
+    layout = Layout(windows, reads, center, regions)
     told = wholly_off | (windows["off_edge"] & (edge != "pad"))
     off_edge = {
         row: _off_edge(windows.iloc[[row]], shifts, genome)

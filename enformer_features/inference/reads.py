@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from enformer_features.genomics.encoding import N_CODE, reverse_complement
 from enformer_features.genomics.genome import Genome
-from enformer_features.genomics.windows import shifted
+from enformer_features.genomics.windows import Stretch, plan_stretches, shifted
 
 Codes = npt.NDArray[np.uint8]
 
@@ -31,12 +31,41 @@ class View:
 
     codes: Codes
     flip: bool = False
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a view lies in a stretch that it shares with others.
+
+    Parameters
+    ----------
+    stretch : int
+        Number of the stretch.
+    offset : int
+        Of the view's first letter, in bp, in the direction that is read.
+    """
+
+    stretch: int
+    offset: int
 
 
 class Reads(Protocol):
     """Rows that can be read, whatever they come from."""
 
     n_views: int
+
+    def stretch(self, number: int) -> Codes:
+        """Return the letters of a shared stretch, in the direction that is read."""
+        ...
+
+    def order(self, rows: Sequence[int]) -> list[int]:
+        """Return rows in the order in which they share most."""
+        ...
+
+    def tower_share(self) -> float:
+        """Return the letters that towers read, over those without any sharing."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -57,10 +86,17 @@ class GenomeReads:
         From :func:`~enformer_features.genomics.windows.place_windows`.
     shifts : tuple of int
         Shifts in bp, in the direction that is read; every one is a view.
+    share : bool, default=False
+        Find the stretches that unshifted windows on one grid share.
     """
 
     def __init__(
-        self, genome: Genome, windows: pd.DataFrame, shifts: tuple[int, ...] = (0,)
+        self,
+        genome: Genome,
+        windows: pd.DataFrame,
+        shifts: tuple[int, ...] = (0,),
+        *,
+        share: bool = False,
     ) -> None:
         self._genome = genome
         self._chrom = windows["chrom"].to_numpy(object)
@@ -68,10 +104,65 @@ class GenomeReads:
         self._bounds = [shifted(windows, shift) for shift in shifts]
         both = len(windows) > 0 and self._read_strand[0] == "+/-"
         self.n_views = len(shifts) * (2 if both else 1)
+        self._stretches: list[_GenomeStretch] = []
+        self._places: dict[tuple[int, bool], Place] = {}
+        if share and tuple(shifts) == (0,):
+            self._plan()
 
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self._chrom)
+
+    def stretch(self, number: int) -> Codes:
+        """Fetch the letters of a shared stretch."""
+        stretch = self._stretches[number]
+        codes = self._genome.fetch(stretch.chrom, stretch.start, stretch.end)
+        return reverse_complement(codes) if stretch.backward else codes
+
+    def order(self, rows: Sequence[int]) -> list[int]:
+        """Return rows by stretch and place; those that share nothing come first."""
+
+        def place(row: int) -> tuple[int, int, int]:
+            forward = self._places.get((row, False))
+            found = forward or self._places.get((row, True))
+            return (found.stretch, found.offset, row) if found else (-1, 0, row)
+
+        return sorted(rows, key=place)
+
+    def tower_share(self) -> float:
+        """Return the letters that towers read, over those without any sharing."""
+        shared = sum(stretch.end - stretch.start for stretch in self._stretches)
+        start, end = self._bounds[0]
+        length = int(end[0] - start[0]) if len(self) else 0
+        alone = len(self) * self.n_views * length
+        return (alone - len(self._places) * length + shared) / alone if alone else 1.0
+
+    def _plan(self) -> None:
+        """Group the windows of each contig and direction into stretches."""
+        start, end = self._bounds[0]
+        rows = pd.DataFrame({"chrom": self._chrom, "read": self._read_strand})
+        for (chrom, read), group in rows.groupby(["chrom", "read"], sort=False):
+            members = group.index.to_numpy()
+            length = int(end[members[0]] - start[members[0]])
+            for stretch in plan_stretches(start[members].tolist(), length):
+                if len(stretch.members) > 1:
+                    within = members[list(stretch.members)].tolist()
+                    self._share(str(chrom), str(read), stretch, within)
+
+    def _share(self, chrom: str, read: str, stretch: Stretch, rows: list[int]) -> None:
+        start, end = self._bounds[0]
+        for backward in (False, True):
+            if read != "+/-" and backward != (read == "-"):
+                continue
+            number = len(self._stretches)
+            self._stretches.append(
+                _GenomeStretch(chrom, stretch.start, stretch.end, backward)
+            )
+            for row in rows:
+                from_left = int(start[row]) - stretch.start
+                from_right = stretch.end - int(end[row])
+                offset = from_right if backward else from_left
+                self._places[row, backward] = Place(number, offset)
 
     def views(self, row: int) -> list[View]:
         """Fetch a window in all its shifts and directions."""
@@ -79,7 +170,21 @@ class GenomeReads:
         for start, end in self._bounds:
             codes = self._genome.fetch(self._chrom[row], int(start[row]), int(end[row]))
             views += _directions(codes, self._read_strand[row])
-        return views
+        if not self._places:
+            return views
+        directions = (self._read_strand[row] == "-",) if len(views) == 1 else (0, 1)
+        return [
+            replace(view, place=self._places.get((row, bool(backward))))
+            for view, backward in zip(views, directions, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _GenomeStretch:
+    chrom: str
+    start: int
+    end: int
+    backward: bool
 
 
 class SequenceReads:
@@ -109,6 +214,18 @@ class SequenceReads:
     def __len__(self) -> int:
         """Return the number of sequences."""
         return len(self._sequences)
+
+    def stretch(self, number: int) -> Codes:
+        """Sequences share nothing."""
+        raise IndexError(number)
+
+    def order(self, rows: Sequence[int]) -> list[int]:
+        """Return the rows as they are."""
+        return list(rows)
+
+    def tower_share(self) -> float:
+        """Return 1: every sequence has a tower of its own."""
+        return 1.0
 
     def views(self, row: int) -> list[View]:
         """Return a sequence in all its shifts and directions."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enformer_features.exceptions import InputError, check_choice
 from enformer_features.genomics.windows import Geometry
-from enformer_features.inference.pooling import Pool, pooled_names
+from enformer_features.inference.pooling import Integers, Pool, pooled_names
+from enformer_features.inference.prepared import Prepared
+from enformer_features.inference.reads import Codes
+from enformer_features.inference.reuse import SharedTower
 from enformer_features.inference.tracks import TrackSelection, resolve_tracks
 from enformer_features.model.config import EnformerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from enformer_features.model import Enformer
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,56 @@ class Recipe:
         }
         return json.dumps(content, sort_keys=True)
 
-    def forward(self, network: Enformer) -> Callable[[Tensor], Tensor]:
-        """Return the function from one-hot windows to the features of kept bins."""
+    def span(self, bins: Sequence[Integers]) -> tuple[int, int]:
+        """Return the kept bins that have to be computed, the same for all rows.
 
-        def kept_bins(one_hot: Tensor) -> Tensor:  # (B, L, 4) -> (B, bins, features)
-            bins: Tensor = network(one_hot, self.output, self.organism)
-            if self.tracks is not None:
-                return bins[..., list(self.tracks.indices)]
-            return bins if self.output == "embedding" else network.crop(bins)
+        Pools of the region's own bins differ between rows, and a row's value must not
+        depend on the others: they get all kept bins.
+        """
+        if any(pool.bins == "region" for pool in self.pools):
+            return 0, self.geometry.n_bins
+        low = min(int(of_pool[0, 0]) for of_pool in bins)
+        return low, max(int(of_pool[0, 1]) for of_pool in bins)
 
-        return kept_bins
+
+@dataclass(frozen=True)
+class PreparedForward:
+    """A prepared network that computes what a recipe asks for.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    prepared : Prepared
+    span : (int, int)
+        Kept bins that are wanted, half-open.
+    """
+
+    recipe: Recipe
+    prepared: Prepared
+    span: tuple[int, int]
+
+    def tower(self, codes: Tensor) -> Tensor:
+        """Run the tower: (B, L) uint8 to (B, n, C)."""
+        return self.prepared.tower(codes)
+
+    def share(self, codes: Codes) -> SharedTower:
+        """Compute the tower of a longer stretch once."""
+        return SharedTower(self.prepared, codes)
+
+    def bins(self, tower: Tensor) -> Tensor:
+        """Compute the wanted bins: (B, n, C) to (B, bins, features)."""
+        recipe, prepared = self.recipe, self.prepared
+        edge = recipe.geometry.crop_bins
+        wanted = self.span[0] + edge, self.span[1] + edge
+        if recipe.output == "tower":
+            return tower[:, slice(*wanted)]
+        if recipe.output.startswith("block_"):
+            n_blocks = int(recipe.output.removeprefix("block_")) + 1
+            return prepared.transform(tower, n_blocks, bins=wanted)
+        x = prepared.embed(prepared.transform(tower, bins=wanted))
+        if recipe.tracks is None:
+            return x
+        return prepared.predict(x, recipe.organism, recipe.tracks.indices)
 
 
 def check_output_name(output: object) -> None:

@@ -20,7 +20,7 @@ from xgboost import XGBRegressor
 
 from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
 from enformer_features.estimators.inputs import Samples
-from enformer_features.model import registry
+from enformer_features.inference.prepared import Prepared
 from enformer_features.storage.cache import SHARED, MemoryCache
 from tests.estimators.toy import LENGTH, embedder, random_letters, write_fasta
 
@@ -118,13 +118,13 @@ def test_pipeline_fits_and_predicts_several_targets(genome, genes, targets, head
 def forwards(monkeypatch):
     """Count the windows that go through a network."""
     counted = []
-    original = registry.Enformer.forward
+    original = Prepared.tower
 
-    def forward(self, one_hot, *args):
-        counted.append(len(one_hot))
-        return original(self, one_hot, *args)
+    def tower(self, codes):
+        counted.append(len(codes))
+        return original(self, codes)
 
-    monkeypatch.setattr(registry.Enformer, "forward", forward)
+    monkeypatch.setattr(Prepared, "tower", tower)
     return counted
 
 

@@ -3,11 +3,9 @@ import torch
 
 from enformer_features.exceptions import InputError
 from enformer_features.inference.devices import (
-    arithmetic,
     check_batch_size,
     resolve_batch_size,
     resolve_device,
-    resolve_precision,
 )
 from enformer_features.model.config import EnformerConfig
 
@@ -31,21 +29,6 @@ def test_auto_device_says_in_one_line_where_it_runs(caplog):
     assert caplog.messages == [f"device='auto' runs on {device}"]
 
 
-def test_auto_precision_is_float32_on_the_cpu_and_tf32_on_cuda():
-    assert resolve_precision("auto", CPU) == "float32"
-    assert resolve_precision("auto", torch.device("cuda")) == "tf32"
-
-
-def test_tf32_needs_cuda():
-    with pytest.raises(InputError, match="needs a CUDA device"):
-        resolve_precision("tf32", CPU)
-
-
-def test_unknown_precision_names_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'float32'"):
-        resolve_precision("flaot32", CPU)
-
-
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, "8", None, True])
 def test_batch_size_must_be_auto_or_positive(batch_size):
     with pytest.raises(InputError, match="must be 'auto' or a whole number"):
@@ -55,12 +38,3 @@ def test_batch_size_must_be_auto_or_positive(batch_size):
 def test_auto_batch_on_the_cpu_is_one():
     assert resolve_batch_size("auto", CPU, EnformerConfig(), 196_608) == 1
     assert resolve_batch_size(5, CPU, EnformerConfig(), 196_608) == 5
-
-
-def test_arithmetic_restores_the_callers_setting():
-    before = torch.backends.cudnn.allow_tf32
-    with arithmetic("tf32"):
-        assert torch.backends.cudnn.allow_tf32
-    with arithmetic("float32-exact"):
-        assert not torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
