@@ -19,7 +19,8 @@ lint: .venv/.with-test .venv/.with-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: bench-validate  ## every benchmark
+bench: .venv/.with-bench  ## against enformer-pytorch, in one run; half an hour
+	.venv/bin/python benchmarks/run.py
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py

@@ -55,7 +55,8 @@ def codes():
 
 @pytest.fixture(scope="module")
 def embedding(folder, codes):
-    return EnformerEmbedder(weights=folder, device="cpu").embed_bins(codes)
+    exact = EnformerEmbedder(weights=folder, device="cpu", precision="float32-exact")
+    return exact.embed_bins(codes)
 
 
 @pytest.fixture(scope="module")
