@@ -42,7 +42,7 @@ GELU_SLOPE = 1.702
 STEM_HALO = 7  # letters on each side of a convolution of width 15
 HALO = 2  # rows on each side of a convolution of width 5
 TILE_ROWS = 2_048  # convolved at once: fits the caches, and fills the products
-QUERY_BLOCK = 256
+QUERY_BLOCK = 192
 
 
 @dataclass(frozen=True)
