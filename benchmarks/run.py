@@ -363,7 +363,7 @@ def mutagenesis(lab: Lab) -> list[Row]:
         began + reference + run * (300 / len(mutants)),
         8.0,
         9.0,
-        f"read at the three TSS bins; port: 301 times the median of its equal forwards; "
+        "read at the three TSS bins; port: 301 times the median of its equal forwards; "
         f"ours: {len(mutants)} mutants were run, {show(run.wall / len(mutants))} each, "
         "scaled to 300",
     )
