@@ -183,7 +183,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
     Notes
     -----
     Row *i* of the result is row *i* of ``X``. On one device a row's value is the same
-    bits whatever its neighbours, order or duplicates.
+    bits whatever its neighbours, order or duplicates, unless ``snap=True`` lets rows
+    share work: then they agree within the precision's error.
 
     ``X`` is a DataFrame (``chrom, start, end[, strand, name]`` or ``chrom, tss,
     strand``; 0-based half-open), an AnnData whose *obs* is such a table, a list or
@@ -391,21 +392,20 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         # is known of weights that were never loaded.
         may_know = cache is not None and len(cache) > 0
         digest = known_digest(self.weights) if may_know else None
-        keys = set(self._keys(job, digest or "").values())
-        n_unique = len(keys)
-        n_cached = sum(key in cache for key in keys) if cache is not None else 0
-        n_passes = (n_unique - n_cached) * job.scanned.layout.reads.n_views
+        rows = {key: row for row, key in self._keys(job, digest or "").items()}
+        missing = [row for key, row in rows.items() if not (cache and key in cache)]
+        n_passes = len(missing) * job.scanned.layout.reads.n_views
         seconds = seconds_per_sequence(job.recipe, job.backend)
         n_rows, n_features = len(job.scanned.layout), job.recipe.n_features
         return Plan(
             n_rows=n_rows,
-            n_unique=n_unique,
-            n_cached=n_cached,
+            n_unique=len(rows),
+            n_cached=len(rows) - len(missing),
             n_passes=n_passes,
             n_features=n_features,
             output_bytes=4 * n_rows * n_features,
             seconds=None if seconds is None else seconds * n_passes,
-            tower_share=job.scanned.layout.reads.tower_share(),
+            tower_share=job.scanned.layout.reads.plan(missing),
         )
 
     def to_anndata(self, X: Any, *, make_unique: bool = False) -> AnnData:

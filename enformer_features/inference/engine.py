@@ -114,6 +114,7 @@ class Engine:
     verbose: bool | None = None
     failures: dict[int, str] = field(default_factory=dict)
     _shared: dict[int, SharedWindows] = field(default_factory=dict, repr=False)
+    _sharing: bool = True
 
     def run(self, work: Work) -> Iterator[tuple[int, Floats]]:
         """Yield every row and its pooled vector, as soon as it is known.
@@ -184,7 +185,11 @@ class Engine:
             labels = [work.labels[row] for row, _ in batch]
             outputs = self._try([view for _, view in batch], labels, work.reads)
             if outputs is None:
-                self._halve()
+                if self._sharing and any(view.place for _, view in batch):
+                    self._sharing = False  # a stretch is longer than a window
+                    self._shared.clear()
+                else:
+                    self._halve()
                 continue
             waiting = waiting[len(batch) :]
             yield from outputs
@@ -232,7 +237,7 @@ class Engine:
 
     def _towers(self, batch: list[View], reads: Reads) -> Tensor:
         """Run the tower on a batch; views of a shared stretch are cut from it."""
-        if all(view.place is None for view in batch):
+        if not self._sharing or all(view.place is None for view in batch):
             return self.forward.tower(self._letters([view.codes for view in batch]))
         towers = [self._tower(view, reads) for view in batch]
         return torch.cat(towers)

@@ -147,9 +147,11 @@ def row_keys(
     """Return a key per good row: equal keys, equal values.
 
     The key covers the sequences as they are read, the weights, the recipe, the bins
-    that are pooled and the precision; never a path, a coordinate or a batch size.
+    that are pooled, the precision, and whether towers may be shared (which decides the
+    last bits); never a path, a coordinate or a batch size.
     """
-    parts = (KEY_SCHEMA, weights_digest, recipe.identity, precision.name)
+    shared = "shared" if scanned.layout.reads.shares else "alone"
+    parts = (KEY_SCHEMA, weights_digest, recipe.identity, precision.name, shared)
     base = hashlib.sha256("\0".join(parts).encode())
     keys = {}
     for row in map(int, scanned.layout.good_rows):
@@ -197,10 +199,12 @@ def compute(
     missing = _fill_known(values, same, cache)
     if not missing:
         return Features(values, reasons, 0, 0)
-    span = recipe.span(bins)
-    engine = _engine(recipe, backend, load(), span)
     reads = scanned.layout.reads
-    wanted = reads.order([same[key][0] for key in missing])
+    span = recipe.span(bins, flips=reads.flips)
+    engine = _engine(recipe, backend, load(), span)
+    wanted = [same[key][0] for key in missing]
+    reads.plan(wanted)
+    wanted = reads.order(wanted)
     shifted_bins = [of_pool - span[0] for of_pool in bins]
     work = Work(reads, wanted, scanned.layout.labels, recipe.pools, shifted_bins)
     began = time.perf_counter()

@@ -391,12 +391,12 @@ class Prepared:
 
     def position_keys(self, n: int) -> list[Tensor]:
         """Return each block's position keys, (H, 2 n - 1, K); of n alone."""
-        if n not in self._position_keys:
+        kept = self._position_keys.get(n)
+        if kept is None:
             exact = [self.exact_position_key(block, n) for block in self.blocks]
-            self._position_keys = {
-                n: [keys.to(self.precision.operands).contiguous() for keys in exact]
-            }
-        return self._position_keys[n]
+            kept = [keys.to(self.precision.operands).contiguous() for keys in exact]
+            self._position_keys = {n: kept}
+        return kept
 
     def exact_position_key(self, block: PreparedBlock, n: int) -> Tensor:
         """Return a block's position keys in float32, (H, 2 n - 1, K)."""

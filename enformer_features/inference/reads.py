@@ -54,6 +54,15 @@ class Reads(Protocol):
     """Rows that can be read, whatever they come from."""
 
     n_views: int
+    flips: bool  # whether some views are turned around
+    shares: bool  # whether rows may share a tower
+
+    def plan(self, rows: Sequence[int]) -> float:
+        """Find the stretches that these rows share.
+
+        Returns the letters that towers will read, over those without any sharing.
+        """
+        ...
 
     def stretch(self, number: int) -> Codes:
         """Return the letters of a shared stretch, in the direction that is read."""
@@ -61,10 +70,6 @@ class Reads(Protocol):
 
     def order(self, rows: Sequence[int]) -> list[int]:
         """Return rows in the order in which they share most."""
-        ...
-
-    def tower_share(self) -> float:
-        """Return the letters that towers read, over those without any sharing."""
         ...
 
     def __len__(self) -> int:
@@ -104,10 +109,10 @@ class GenomeReads:
         self._bounds = [shifted(windows, shift) for shift in shifts]
         both = len(windows) > 0 and self._read_strand[0] == "+/-"
         self.n_views = len(shifts) * (2 if both else 1)
+        self.flips = both
+        self.shares = share and tuple(shifts) == (0,)
         self._stretches: list[_GenomeStretch] = []
         self._places: dict[tuple[int, bool], Place] = {}
-        if share and tuple(shifts) == (0,):
-            self._plan()
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -129,25 +134,24 @@ class GenomeReads:
 
         return sorted(rows, key=place)
 
-    def tower_share(self) -> float:
-        """Return the letters that towers read, over those without any sharing."""
-        shared = sum(stretch.end - stretch.start for stretch in self._stretches)
-        start, end = self._bounds[0]
-        length = int(end[0] - start[0]) if len(self) else 0
-        alone = len(self) * self.n_views * length
-        return (alone - len(self._places) * length + shared) / alone if alone else 1.0
-
-    def _plan(self) -> None:
+    def plan(self, rows: Sequence[int]) -> float:
         """Group the windows of each contig and direction into stretches."""
+        self._stretches, self._places = [], {}
+        if not self.shares or not len(rows):
+            return 1.0
         start, end = self._bounds[0]
-        rows = pd.DataFrame({"chrom": self._chrom, "read": self._read_strand})
-        for (chrom, read), group in rows.groupby(["chrom", "read"], sort=False):
+        length = int(end[rows[0]] - start[rows[0]])
+        table = pd.DataFrame({"chrom": self._chrom, "read": self._read_strand})
+        groups = table.iloc[list(rows)].groupby(["chrom", "read"], sort=False)
+        for (chrom, read), group in groups:
             members = group.index.to_numpy()
-            length = int(end[members[0]] - start[members[0]])
             for stretch in plan_stretches(start[members].tolist(), length):
                 if len(stretch.members) > 1:
                     within = members[list(stretch.members)].tolist()
                     self._share(str(chrom), str(read), stretch, within)
+        shared = sum(stretch.end - stretch.start for stretch in self._stretches)
+        alone = len(rows) * self.n_views * length
+        return (alone - len(self._places) * length + shared) / alone
 
     def _share(self, chrom: str, read: str, stretch: Stretch, rows: list[int]) -> None:
         start, end = self._bounds[0]
@@ -210,10 +214,16 @@ class SequenceReads:
         self._shifts = shifts
         self._read_strand = "+/-" if both_strands else "+"
         self.n_views = len(shifts) * (2 if both_strands else 1)
+        self.flips = both_strands
+        self.shares = False
 
     def __len__(self) -> int:
         """Return the number of sequences."""
         return len(self._sequences)
+
+    def plan(self, rows: Sequence[int]) -> float:
+        """Return 1: every sequence has a tower of its own."""
+        return 1.0
 
     def stretch(self, number: int) -> Codes:
         """Sequences share nothing."""
@@ -222,10 +232,6 @@ class SequenceReads:
     def order(self, rows: Sequence[int]) -> list[int]:
         """Return the rows as they are."""
         return list(rows)
-
-    def tower_share(self) -> float:
-        """Return 1: every sequence has a tower of its own."""
-        return 1.0
 
     def views(self, row: int) -> list[View]:
         """Return a sequence in all its shifts and directions."""

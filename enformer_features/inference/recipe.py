@@ -90,16 +90,21 @@ class Recipe:
         }
         return json.dumps(content, sort_keys=True)
 
-    def span(self, bins: Sequence[Integers]) -> tuple[int, int]:
+    def span(self, bins: Sequence[Integers], *, flips: bool) -> tuple[int, int]:
         """Return the kept bins that have to be computed, the same for all rows.
 
         Pools of the region's own bins differ between rows, and a row's value must not
-        depend on the others: they get all kept bins.
+        depend on the others: they get all kept bins. Where views are turned around
+        (``flips``), the span is its own mirror image.
         """
         if any(pool.bins == "region" for pool in self.pools):
             return 0, self.geometry.n_bins
         low = min(int(of_pool[0, 0]) for of_pool in bins)
-        return low, max(int(of_pool[0, 1]) for of_pool in bins)
+        high = max(int(of_pool[0, 1]) for of_pool in bins)
+        if not flips:
+            return low, high
+        low = min(low, self.geometry.n_bins - high)
+        return low, self.geometry.n_bins - low
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from enformer_features.exceptions import (
     WindowWarning,
 )
 from enformer_features.genomics.encoding import encode, one_hot
+from enformer_features.genomics.windows import Geometry
 from enformer_features.inference.prepared import Prepared
+from enformer_features.inference.reuse import SharedTower
 from enformer_features.model import EnformerConfig, registry
 from enformer_features.storage.cache import MemoryCache
 from tests.estimators.toy import LENGTH, embedder, mirrored, random_letters, write_fasta
@@ -183,6 +185,7 @@ def test_cached_rows_are_the_same_bits(genome, regions, features):
         {"shifts": (1,)},
         {"center": "bin"},
         {"precision": "float32-exact"},
+        {"snap": True},
     ],
 )
 def test_the_cache_never_confuses_settings(genome, regions, change):
@@ -232,6 +235,20 @@ def test_average_is_the_mean_of_both_directions_bins_turned_around():
     both = embedder(strand="average").embed_bins([letters])[0]
     forward, backward = embedder().embed_bins([letters, mirrored(letters)])
     np.testing.assert_array_equal(both, (forward + backward[::-1]) / 2)
+
+
+@pytest.mark.parametrize("length", [LENGTH, LENGTH + 128])
+@pytest.mark.parametrize("bins", ["tss", (0, 2), (-3, 0), "center"])
+def test_pools_of_averaged_directions_are_pooled_averages(bins, length):
+    letters = random_letters(length)
+    model = embedder(strand="average", sequence_length=length)
+    n_bins = length // 128
+    whole = model.embed_bins([letters])[0]
+    pool = Pool("some", bins)
+    low, high = pool.resolve(Geometry(length), 1, None)[0]
+    assert 0 <= low < high <= n_bins
+    pooled = model.set_params(pooling=pool).transform([letters])[0]
+    np.testing.assert_allclose(pooled, whole[low:high].mean(axis=0), atol=1e-5)
 
 
 def test_average_of_the_reverse_complement_is_the_average_turned_around():
@@ -440,6 +457,43 @@ def test_snapped_windows_share_a_tower_and_agree_with_unshared_ones(
     np.testing.assert_allclose(values, alone, atol=3e-4 * alone.std())
     rms = np.sqrt(np.mean((values - alone) ** 2))
     assert 0 < rms <= 3e-5 * alone.std()
+
+
+def test_an_unreadable_row_does_not_spoil_those_that_it_would_share_with(tmp_path):
+    letters = random_letters(9000)
+    odd = write_fasta(tmp_path / "odd.fa", c=letters[:5900] + "R" + letters[5901:])
+    rows = pd.DataFrame({"chrom": "c", "tss": [5000, 5200, 5600]})
+    model = embedder(genome=odd, snap=True, on_error="nan")
+    assert model.plan(rows).tower_share < 1
+    with pytest.warns(FailedWindowsWarning, match="'R'"):
+        values = model.transform(rows)
+    assert np.isnan(values).any(axis=1).tolist() == [False, False, True]
+
+
+def test_only_rows_that_are_not_known_are_planned_to_share(genome):
+    rows = pd.DataFrame({"chrom": "chr1", "tss": [1500, 1700, 1900, 2100]})
+    model = embedder(genome=genome, snap=True, cache=MemoryCache())
+    model.transform(rows.iloc[1:])
+    plan = model.plan(rows)
+    assert (plan.n_passes, plan.tower_share) == (1, 1.0)
+
+
+def test_too_little_memory_for_a_shared_stretch_falls_back_to_single_windows(
+    genome, monkeypatch
+):
+    import torch
+
+    def full(self, *args):
+        raise torch.OutOfMemoryError
+
+    rows = pd.DataFrame({"chrom": "chr1", "tss": [1500, 1700, 1900]})
+    alone = [
+        embedder(genome=genome, snap=True).transform(rows.iloc[[i]])[0]
+        for i in range(3)
+    ]
+    monkeypatch.setattr(SharedTower, "__init__", full)
+    values = embedder(genome=genome, snap=True).transform(rows)
+    np.testing.assert_array_equal(values, alone)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
