@@ -195,8 +195,7 @@ def place_windows(
     doubled_middle = np.where(tss >= 0, 2 * tss + 1, start + end)
     is_base = doubled_middle % 2 == 1
     border = doubled_middle // 2 + (is_base & backward)
-    is_whole = (tss < 0) & (end - start == sequence_length)
-    offset = np.where(is_whole, 0, CENTERS[center])
+    offset = _center_offsets(regions, sequence_length, center)
     window_start = border - half - np.where(backward, -offset, offset)
     snapped = snap_to_grid(window_start) if snap else window_start
     read = np.where(backward, "-", "+") if strand != "average" else "+/-"
@@ -210,6 +209,43 @@ def place_windows(
         index=regions.index,
     )
     return windows.assign(snapped_bp=snapped - window_start) if snap else windows
+
+
+def _center_offsets(
+    regions: pd.DataFrame, sequence_length: int, center: Center
+) -> Integers:
+    """Return where each centre stands relative to the middle of its unsnapped window.
+
+    An interval of full length is its own window, whatever ``center`` is.
+    """
+    lengths = (regions["end"] - regions["start"]).to_numpy(np.int64)
+    is_whole = (regions["tss"].to_numpy() < 0) & (lengths == sequence_length)
+    return np.where(is_whole, 0, CENTERS[center])
+
+
+def tss_bins_of_windows(
+    regions: pd.DataFrame, windows: pd.DataFrame, geometry: Geometry, center: Center
+) -> Integers:
+    """Return the kept bin that holds the base each window is centred on.
+
+    Parameters
+    ----------
+    regions, windows : DataFrame
+        The windows are those of :func:`place_windows` for these regions.
+    geometry : Geometry
+    center : {"base", "bin", "basenji"}
+
+    Returns
+    -------
+    ndarray of int64, shape (n_windows,)
+    """
+    index = geometry.sequence_length // 2 + _center_offsets(
+        regions, geometry.sequence_length, center
+    )
+    if "snapped_bp" in windows:
+        moved = windows["snapped_bp"].to_numpy(np.int64)
+        index = index + np.where(windows["read_strand"] == "-", moved, -moved)
+    return index // geometry.bin_size - geometry.crop_bins
 
 
 def snap_to_grid(starts: Integers, bin_size: int = BIN_SIZE) -> Integers:

@@ -16,7 +16,6 @@ from enformer_features.genomics.regions import (
     region_names,
 )
 from enformer_features.genomics.windows import (
-    CENTERS,
     Center,
     Edge,
     Geometry,
@@ -26,6 +25,7 @@ from enformer_features.genomics.windows import (
     place_windows,
     region_bins,
     shifted,
+    tss_bins_of_windows,
 )
 from enformer_features.inference.pooling import Integers, Pool
 from enformer_features.inference.reads import (
@@ -118,19 +118,11 @@ class Layout:
     ) -> pd.DataFrame:
         """Return the table with the TSS bin and the bases that each pool covers."""
         table = self.table.copy()
-        whole = np.zeros(len(table), dtype=bool)
-        if self.regions is not None:
-            lengths = self.regions["end"] - self.regions["start"]
-            no_tss = self.regions["tss"] < 0
-            whole = ((lengths == geometry.sequence_length) & no_tss).to_numpy()
-        offset = np.where(whole, 0, CENTERS[self.center])
-        if "snapped_bp" in table:
-            moved = table["snapped_bp"].to_numpy()
-            offset = offset + np.where(table["read_strand"] == "-", moved, -moved)
-        index = geometry.sequence_length // 2 + offset
-        table["tss_bin"] = index // geometry.bin_size - geometry.crop_bins
         if self.regions is None:
-            return table
+            return table.assign(tss_bin=geometry.tss_bin(self.center))
+        table["tss_bin"] = tss_bins_of_windows(
+            self.regions, table, geometry, self.center
+        )
         for pool, of_pool in zip(pools, bins, strict=True):
             prefix = f"{pool.name}_" if len(pools) > 1 else "pool_"
             start, end = bases_of_bins(table, of_pool, geometry)

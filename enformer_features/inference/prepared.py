@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from enformer_features.exceptions import InputError
 from enformer_features.genomics.encoding import N_CODE
+from enformer_features.genomics.windows import Geometry
 from enformer_features.inference import winograd
 from enformer_features.inference.precision import Precision
 from enformer_features.model.enformer import Enformer
@@ -459,9 +460,9 @@ class Prepared:
 
     def kept_bins(self, n: int) -> tuple[int, int]:
         """Return the first of the kept bins among n, and one past the last."""
-        kept = self.config.target_length
-        edge = 0 if kept == -1 or n <= kept else (n - kept) // 2
-        return edge, n - edge
+        size = self.config.bin_size
+        geometry = Geometry(n * size, self.config.target_length, size)
+        return geometry.crop_bins, geometry.crop_bins + geometry.n_bins
 
     def predict(
         self, embedding: Tensor, organism: str, tracks: Sequence[int] | None = None
