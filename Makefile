@@ -25,8 +25,8 @@ bench: .venv/.with-bench  ## against enformer-pytorch, in one run; half an hour
 bench-mini: .venv/.with-test  ## the bundled network against its baselines; 5 minutes
 	.venv/bin/python benchmarks/mini.py --markdown benchmarks/MINI.md
 
-bench-finetune: .venv/.with-test  ## fine-tuning against Ridge; 12 minutes
-	.venv/bin/python benchmarks/finetune.py --seeds 0 1 --out benchmarks/FINETUNE.md
+bench-finetune: .venv/.with-test  ## fine-tuning against Ridge; 20 minutes
+	.venv/bin/python benchmarks/finetune.py --seeds 0 1 2 --out benchmarks/FINETUNE.md
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py

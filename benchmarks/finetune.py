@@ -37,7 +37,7 @@ from enformer_features.genomics.encoding import decode, encode, reverse_compleme
 
 Codes = npt.NDArray[np.uint8]
 
-MOTIF = encode("TGACTCAGCATT")
+MOTIF = "TGCGCATGCGCA"  # of the factor NRF1, with one base more on either side
 LENGTH = 12_288  # of a window, in bp
 NEAR, FAR = 2_000, 6_000  # bp from the TSS
 SPACING = 14_000  # from gene to gene: windows do not overlap
@@ -49,15 +49,14 @@ POOLS: dict[str, str | Pool | tuple[str | Pool, ...]] = {
     "2-4 kb upstream": UPSTREAM,
     "all three": ("tss", "mean", UPSTREAM),
 }
-# Heads and upper layers overfit 360 genes in a few epochs and stop early; the whole
-# network has a motif to learn, and is given a schedule that ends.
+# Heads and upper layers overfit so few genes in a few epochs and stop early; the whole
+# network is given a schedule that ends.
 WAYS: dict[str, dict[str, Any]] = {
     "head": {},
     "last": {},
     "lora": {},
     "full": {
-        "learning_rate": 1e-3,
-        "max_epochs": 8,
+        "max_epochs": 5,
         "patience": None,
         "validation_fraction": 0.0,
         "shift_bp": 64,
@@ -66,9 +65,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 _NOTE = (
-    'The motif is none that the small network knows, and only `tune="full"` trains '
-    "the convolutions that can learn it. Its settings were chosen on seed 0; other "
-    "seeds had no part in that."
+    "The settings were chosen on seed 1; other seeds had no part in that. The "
+    "network's convolutions see this motif in part, so Ridge finds something too. Of "
+    'one that they do not see (`--motif TGACTCAGCATT`) Ridge finds less, and `"full"` '
+    "either finds it or stays on a plateau: with a learning rate of 1e-3, 720 genes, "
+    "and 6 or 5 epochs, Pearson was 0.881, 0.083, 0.863 and 0.893 for seeds 0 to 3."
 )
 
 
@@ -84,13 +85,15 @@ class World:
         On every chromosome.
     most_copies : int
         Of the motif, on each side of a gene.
+    motif : str
     seed : int
     """
 
     n_chromosomes: int = 8
     n_held_out: int = 2
-    n_genes: int = 60
+    n_genes: int = 120
     most_copies: int = 40
+    motif: str = MOTIF
     seed: int = 0
 
 
@@ -125,9 +128,9 @@ def make_data(world: World, folder: Path) -> Data:
         tss = SPACING * np.arange(1, world.n_genes + 1)
         table = pd.DataFrame({"chrom": f"chr{number}", "tss": tss})
         table["strand"] = rng.choice(["+", "-"], world.n_genes)
-        most = world.most_copies
+        most, motif = world.most_copies, encode(world.motif)
         table["copies"] = [
-            _plant(letters, int(at), strand, most, rng)
+            _plant(letters, int(at), strand, motif, most, rng)
             for at, strand in zip(table["tss"], table["strand"], strict=True)
         ]
         tables.append(table)
@@ -146,7 +149,12 @@ def make_data(world: World, folder: Path) -> Data:
 
 
 def _plant(
-    letters: Codes, tss: int, strand: str, most: int, rng: np.random.Generator
+    letters: Codes,
+    tss: int,
+    strand: str,
+    motif: Codes,
+    most: int,
+    rng: np.random.Generator,
 ) -> int:
     """Write motifs on both sides of a gene; return how many are upstream."""
     start = tss - FAR + (strand == "-")
@@ -155,9 +163,9 @@ def _plant(
     counts = rng.integers(0, most + 1, 2)
     room = FAR - NEAR
     for n_copies, side in zip(counts, (0, FAR + NEAR), strict=True):
-        places = rng.choice(room // len(MOTIF), n_copies, replace=False)
-        for place in side + places * len(MOTIF):
-            read[place : place + len(MOTIF)] = MOTIF
+        places = rng.choice(room // len(motif), n_copies, replace=False)
+        for place in side + places * len(motif):
+            read[place : place + len(motif)] = motif
     around[:] = reverse_complement(read) if strand == "-" else read
     return int(counts[0])
 
@@ -276,12 +284,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="mini", help="name or folder")
     parser.add_argument("--only", nargs="+", choices=tuple(WAYS), default=list(WAYS))
+    parser.add_argument("--motif", default=World.motif)
     parser.add_argument("--copies", type=int, default=World.most_copies)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--quick", action="store_true", help="try the harness itself")
     parser.add_argument("--out", type=Path, help="file for the table")
     options = parser.parse_args()
-    world = World(most_copies=options.copies)
+    world = World(most_copies=options.copies, motif=options.motif)
     if options.quick:
         world = replace(world, n_chromosomes=4, n_held_out=1, n_genes=5)
     epochs = 1 if options.quick else None
@@ -300,8 +309,8 @@ def _page(options: argparse.Namespace, tables: list[str]) -> str:
     return (
         "# Fine-tuning against Ridge on frozen features\n\n"
         "Written by `python benchmarks/finetune.py`, whose first lines say what is "
-        f"made up: weights {options.weights!r}, up to {options.copies} copies of the "
-        f"motif; {torch.get_num_threads()} thread(s), enformer-features "
+        f"made up: weights {options.weights!r}, up to {options.copies} copies of "
+        f"{options.motif}; {torch.get_num_threads()} thread(s), enformer-features "
         f"{__version__}, torch {torch.__version__}.\n\n{_NOTE}\n\n{text}\n"
     )
 

@@ -29,7 +29,7 @@ def small(benchmark, **sizes):
 
 def test_motifs_stand_2_to_6_kb_away_in_the_genes_direction(benchmark, tmp_path):
     data = benchmark.make_data(small(benchmark), tmp_path)
-    genome, motif = open_genome(data.genome), decode(benchmark.MOTIF)
+    genome, motif = open_genome(data.genome), benchmark.MOTIF
     assert set(data.genes["strand"]) == {"+", "-"}
     for (_, gene), copies in zip(data.genes.iterrows(), data.copies, strict=True):
         start = gene["tss"] - 6_000 + (gene["strand"] == "-")
