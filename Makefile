@@ -1,7 +1,7 @@
 # One command each; none needs an active environment, they make .venv themselves.
 # PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
 
-.PHONY: demo test test-slow lint bench bench-mini bench-finetune bench-validate train-mini clean
+.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-validate train-mini clean
 export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
@@ -13,6 +13,9 @@ test: .venv/.with-test  ## everything that needs neither GPU, network nor time
 
 test-slow: .venv/.with-test .venv/.with-bench  ## the published network size
 	.venv/bin/python -m pytest -m "slow and not gpu and not network"
+
+test-faults: .venv/.with-test  ## kills, damage and full disks in full; prints the figures
+	.venv/bin/python -m pytest tests/faults -m faults
 
 lint: .venv/.with-test .venv/.with-dev
 	.venv/bin/ruff check .
