@@ -27,6 +27,7 @@ WEIGHTS = "mini"
 STRAND: Strand = "average"  # the network was trained on both directions
 MARKER = ".made-by-enformer-features-demo"
 BASELINE = "GC/CpG baseline"
+CACHE = "cache"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class DemoResult:
         Spearman correlation across held-out genes, by model and tissue.
     weights : str
         The network's weights.
+    n_windows : int
+        Different windows of the genes.
+    n_computed : int
+        Windows that the network read; the others are known from an earlier run.
     files : list of str
         What was written.
     """
@@ -48,6 +53,8 @@ class DemoResult:
     summary: str
     scores: dict[str, dict[str, float]]
     weights: str
+    n_windows: int
+    n_computed: int
     files: list[str]
 
 
@@ -57,7 +64,8 @@ def run_demo(
     """Invent a genome, embed its genes, fit heads, score them on held-out chromosomes.
 
     Each chromosome is held out in turn, so every gene is predicted by heads that have
-    not seen its chromosome. Needs neither network nor data.
+    not seen its chromosome. Needs neither network nor data. Features are kept in the
+    folder, so that running it again computes none.
 
     Parameters
     ----------
@@ -83,8 +91,14 @@ def run_demo(
     toy = make_toy_genome(folder, seed=seed, overwrite=True)
     write_toy_tables(toy, folder, overwrite=True)
     embedder = EnformerEmbedder(
-        WEIGHTS, genome=toy.genome, strand=STRAND, verbose=verbose
+        WEIGHTS,
+        genome=toy.genome,
+        strand=STRAND,
+        cache=folder / CACHE,
+        verbose=verbose,
     )
+    n_windows = embedder.plan(toy.genes).n_unique
+    n_computed = embedder.warm(toy.genes)
     y = toy.expression.apply(np.log)
     predicted = {
         name: _predict_held_out(model, toy, y)
@@ -97,10 +111,13 @@ def run_demo(
         }
     )
     files = _write(folder, embedder, toy, y, predicted, scores)
+    embedded = _embedded(n_windows, n_computed, folder / CACHE)
     return DemoResult(
-        summary=_summary(folder, toy, scores, files),
+        summary=_summary(folder, toy, embedded, scores, files),
         scores={str(name): dict(of) for name, of in scores.items()},
         weights=WEIGHTS,
+        n_windows=n_windows,
+        n_computed=n_computed,
         files=[str(path) for path in files],
     )
 
@@ -179,8 +196,27 @@ def _draw(path: Path, y: pd.DataFrame, predicted: dict[str, pd.DataFrame]) -> li
     return [path.name]
 
 
+def _embedded(n_windows: int, n_computed: int, cache: Path) -> str:
+    """Say what the network had to read."""
+    if not n_computed:
+        return (
+            f"Nothing was embedded: all {n_windows} windows are known from an earlier "
+            f"run ({cache})."
+        )
+    known = n_windows - n_computed
+    others = f", {known} were known" if known else ""
+    return (
+        f"{n_computed} windows were embedded{others}; their features are kept in "
+        f"{cache}."
+    )
+
+
 def _summary(
-    folder: Path, toy: ToyData, scores: pd.DataFrame, files: list[Path]
+    folder: Path,
+    toy: ToyData,
+    embedded: str,
+    scores: pd.DataFrame,
+    files: list[Path],
 ) -> str:
     options = f"--weights {WEIGHTS} --strand {STRAND}"
     n_genes, n_chroms = len(toy.genes), toy.genes["chrom"].nunique()
@@ -190,6 +226,7 @@ def _summary(
     listed = "\n".join(f"  {path}" for path in files)
     return f"""\
 {n_genes} invented genes on {n_chroms} chromosomes, expression set by planted motifs.
+{embedded}
 Spearman correlation across genes, each chromosome held out in turn:
 
 {table}

@@ -1,4 +1,7 @@
+import json
 import shlex
+import subprocess
+import sys
 
 import anndata
 import pandas as pd
@@ -39,6 +42,24 @@ def test_files_hold_what_they_say(result, folder):
     scores = pd.read_csv(folder / "scores.tsv", sep="\t", index_col=0)
     assert list(scores.columns) == list(result.scores)
     assert (folder / "predictions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_embeds_nothing_and_says_so(result, folder):
+    assert (result.n_windows, result.n_computed) == (240, 240)
+    assert "240 windows were embedded; their features are kept" in result.summary
+    again = run_demo(folder)
+    assert (again.n_windows, again.n_computed) == (240, 0)
+    assert "Nothing was embedded: all 240 windows are known" in again.summary
+    assert again.scores == result.scores
+
+
+def test_a_second_process_embeds_nothing_either(result, folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "enformer_features.cli", "demo", str(folder), "--json"],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    assert json.loads(done.stdout)["n_computed"] == 0
 
 
 def test_it_replaces_its_own_files_and_no_others(result, folder):
