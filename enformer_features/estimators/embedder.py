@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
-from numbers import Real
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,71 +13,47 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from enformer_features import __version__
-from enformer_features.estimators.inputs import Samples, resolve_samples
+from enformer_features.estimators.inputs import Samples
+from enformer_features.estimators.job import Job, embed, lay_out, prepare, resolve
+from enformer_features.estimators.parameters import (
+    cache_of,
+    check_parameters,
+    recipe_of,
+    window_length,
+)
 from enformer_features.estimators.targets import check_targets
 from enformer_features.exceptions import (
-    FailedWindowsWarning,
     InputError,
-    InputTypeError,
-    WeightsError,
-    WindowWarning,
-    check_choice,
-    first_few,
-    warn,
 )
-from enformer_features.genomics.encoding import AMBIGUOUS, RESIZE
 from enformer_features.genomics.genome import (
-    CONTIG_STYLES,
     Genome,
     open_genome,
-    rename_contigs,
 )
 from enformer_features.genomics.windows import (
-    CENTERS,
-    EDGES,
-    STRANDS,
     Center,
     Edge,
     Strand,
-    check_sequence_length,
 )
-from enformer_features.inference.devices import check_batch_size, resolve_device
+from enformer_features.inference.devices import resolve_device
 from enformer_features.inference.features import (
-    Backend,
     Features,
-    Scan,
-    compute,
-    row_keys,
-    scan,
     seconds_per_sequence,
 )
-from enformer_features.inference.layout import (
-    Layout,
-    lay_out_regions,
-    lay_out_sequences,
-)
-from enformer_features.inference.pooling import POOLS, Integers, Pool, resolve_pools
+from enformer_features.inference.pooling import POOLS, Pool
 from enformer_features.inference.precision import resolve_precision
-from enformer_features.inference.recipe import Recipe, check_output_name, make_recipe
 from enformer_features.inference.tracks import TrackSelection
 from enformer_features.model.registry import (
-    LoadedModel,
     ModelHandle,
-    check_weights_argument,
     known_digest,
-    load_weights,
-    warn_about,
-    weights_config,
     weights_digest,
 )
-from enformer_features.storage.cache import SHARED, MemoryCache
-from enformer_features.storage.disk_cache import DiskCache, open_cache
+from enformer_features.storage.cache import MemoryCache
+from enformer_features.storage.disk_cache import DiskCache
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 Floats = npt.NDArray[np.float32]
-ON_ERROR = ("raise", "nan")
 
 
 @dataclass(frozen=True)
@@ -282,7 +256,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         samples = self._resolve(X, reset=True)
         if y is not None:
             check_targets(X, y, len(samples))
-        self._lay_out(samples)
+        lay_out(self, samples)
         return self
 
     def transform(self, X: Any) -> Floats:
@@ -395,7 +369,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         0           489        1513           -        4
         >>> folder.cleanup()
         """
-        return self._describe(self._prepare(self._resolve(X)))
+        return prepare(self, self._resolve(X)).describe()
 
     def plan(self, X: Any) -> Plan:
         """Say what ``transform(X)`` would cost; runs nothing.
@@ -413,19 +387,19 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         InputError, InputTypeError, GenomeError
             When a parameter or any row cannot be used.
         """
-        job = self._prepare(self._resolve(X))
-        cache = self._row_cache()
+        job = prepare(self, self._resolve(X))
+        cache = cache_of(self)
         if cache is not None:
             cache.refresh()
         # Without anything to look up, the weights need not even be there; and no row
         # is known of weights that were never loaded.
         may_know = cache is not None and len(cache) > 0
         digest = known_digest(self.weights) if may_know else None
-        rows = {key: row for row, key in self._keys(job, digest or "").items()}
+        rows = {key: row for row, key in job.keys(digest or "").items()}
         missing = [row for key, row in rows.items() if not (cache and key in cache)]
-        n_passes = len(missing) * job.scanned.layout.reads.n_views
+        n_passes = len(missing) * job.layout.reads.n_views
         seconds = seconds_per_sequence(job.recipe, job.backend)
-        n_rows, n_features = len(job.scanned.layout), job.recipe.n_features
+        n_rows, n_features = len(job), job.recipe.n_features
         return Plan(
             n_rows=n_rows,
             n_unique=len(rows),
@@ -434,7 +408,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             n_features=n_features,
             output_bytes=4 * n_rows * n_features,
             seconds=None if seconds is None else seconds * n_passes,
-            tower_share=job.scanned.layout.reads.plan(missing),
+            tower_share=job.layout.reads.plan(missing),
         )
 
     def to_anndata(self, X: Any, *, make_unique: bool = False) -> AnnData:
@@ -463,11 +437,11 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         samples = self._resolve(X)
         names = samples.names
         check_obs(pd.DataFrame(index=names), make_unique=make_unique)
-        job = self._prepare(samples)
-        obs = self._obs(job).set_axis(names)
+        job = prepare(self, samples)
+        obs = job.obs().set_axis(names)
         check_obs(obs, make_unique=make_unique)
         provenance = self.provenance()  # as it is now: files may change meanwhile
-        features = self._compute(job)
+        features = embed(job, cache_of(self))
         provenance["batch_size_used"] = features.batch_size
         return to_anndata(
             features.values,
@@ -491,8 +465,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         InputError, GenomeError, WeightsError
             When a parameter, the genome or the weights cannot be used.
         """
-        self._check_parameters()
-        recipe = self._recipe()
+        check_parameters(self)
+        recipe = recipe_of(self)
         tracks = recipe.tracks
         device = resolve_device(self.device)
         policy = resolve_precision(self.precision, device)
@@ -509,7 +483,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             "tracks": None if tracks is None else list(tracks.names),
             "track_indices": None if tracks is None else list(tracks.indices),
             "pooling": [repr(pool) for pool in recipe.pools],
-            "sequence_length": self._length,
+            "sequence_length": window_length(self),
             "center": self.center,
             "strand": self.strand,
             "edge": self.edge,
@@ -535,8 +509,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         ndarray of str, shape (n_features,)
             ``pool__name`` when there are several pools.
         """
-        self._check_parameters()
-        return np.array(self._recipe().feature_names, dtype=object)
+        check_parameters(self)
+        return np.array(recipe_of(self).feature_names, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return True: there is nothing to learn."""
@@ -555,234 +529,16 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
 
     def _resolve_input(self, X: Any, *, reset: bool) -> Samples:
         """Bring ``X`` into one form; the one place that a subclass may override."""
-        return resolve_samples(
-            X,
-            sequence_length=self._length,
-            resize=self.resize,
-            ambiguous=self.ambiguous,
-        )
-
-    def _embed(self, X: Any) -> tuple[_Job, Features]:
-        job = self._prepare(self._resolve(X))
-        return job, self._compute(job)
+        return resolve(self, X)
 
     def _resolve(self, X: Any, *, reset: bool = False) -> Samples:
-        self._check_parameters()
+        check_parameters(self)
         return self._resolve_input(X, reset=reset)
 
-    def _prepare(self, samples: Samples) -> _Job:
-        """Check and read everything but the weights; sizes come last."""
-        raising = self.on_error == "raise"
-        scanned = scan(self._lay_out(samples), raising=raising)
-        recipe = self._recipe()
-        layout, bins = scanned.layout.pool_bins(
-            recipe.pools, recipe.geometry, raising=raising
-        )
-        return _Job(replace(scanned, layout=layout), recipe, bins, self._backend())
-
-    def _lay_out(self, samples: Samples) -> Layout:
-        raising = self.on_error == "raise"
-        if samples.regions is None:
-            return lay_out_sequences(
-                samples.sequences or [],
-                samples.index,
-                list(samples.reasons if samples.reasons is not None else []),
-                strand=self.strand,
-                shifts=tuple(self.shifts),
-                raising=raising,
-            )
-        if self.genome is None:
-            msg = (
-                "X holds regions, which need a genome: give "
-                "EnformerEmbedder(genome='hg38.fa')"
-            )
-            raise InputError(msg)
-        chrom = rename_contigs(samples.regions["chrom"], self.contig_style)
-        return lay_out_regions(
-            samples.regions.assign(chrom=chrom),
-            open_genome(self.genome, ambiguous=self.ambiguous),
-            sequence_length=self._length,
-            center=self.center,
-            strand=self.strand,
-            edge=self.edge,
-            shifts=tuple(self.shifts),
-            snap=self.snap,
-            raising=raising,
-        )
-
-    def _recipe(self) -> Recipe:
-        return make_recipe(
-            weights_config(self.weights),
-            sequence_length=self._length,
-            output=self.output,
-            organism=self.organism,
-            tracks=self.tracks,
-            pools=resolve_pools(self.pooling),
-        )
-
-    def _backend(self) -> Backend:
-        device = resolve_device(self.device)
-        return Backend(
-            device=device,
-            precision=resolve_precision(self.precision, device),
-            batch_size=self.batch_size,
-            on_error=self.on_error,
-            verbose=self.verbose,
-        )
-
-    def _keys(self, job: _Job, digest: str) -> dict[int, str]:
-        return row_keys(
-            job.scanned,
-            job.recipe,
-            job.bins,
-            weights_digest=digest,
-            precision=job.backend.precision,
-        )
-
-    def _load(self, job: _Job, digest: str) -> LoadedModel:
-        """Load the network, which must still be the one that rows are kept for."""
-        loaded = load_weights(self.weights, str(job.backend.device))
-        if loaded.digest != digest:
-            msg = f"weights={self.weights!r} were exchanged during the call; repeat it"
-            raise WeightsError(msg)
-        return loaded
-
-    def _compute(self, job: _Job) -> Features:
-        self._warn_about_windows(job.scanned)
-        digest = weights_digest(self.weights)
-        features = compute(
-            job.scanned,
-            job.recipe,
-            job.bins,
-            self._keys(job, digest),
-            job.backend,
-            lambda: self._load(job, digest),
-            self._row_cache(),
-        )
-        if not features.n_computed:  # loading has warned otherwise
-            warn_about(self.weights)
-        failed = np.flatnonzero(features.reasons != "")
-        if len(failed):
-            labels = job.scanned.layout.labels
-            shown = [f"{labels[row]}: {features.reasons[row]}" for row in failed]
-            warn(f"rows that became NaN: {first_few(shown)}", FailedWindowsWarning, 4)
-        return features
-
-    def _warn_about_windows(self, scanned: Scan) -> None:
-        table, labels = scanned.layout.table, scanned.layout.labels
-        good = (table["reason"] == "").to_numpy()
-        if "off_edge" in table:
-            rows = np.flatnonzero(table["off_edge"] & good)
-            if len(rows):
-                shown = first_few([labels[row] for row in rows])
-                msg = f"windows that leave their chromosome, filled up with N: {shown}"
-                warn(msg, WindowWarning, 5)
-        rows = np.flatnonzero(np.nan_to_num(scanned.n_fraction) > self.max_n_fraction)
-        if len(rows):
-            shown = first_few([labels[row] for row in rows])
-            msg = f"windows with more than {self.max_n_fraction:.0%} N: {shown}"
-            warn(msg, WindowWarning, 5)
-
-    def _describe(self, job: _Job) -> pd.DataFrame:
-        layout = job.scanned.layout
-        table = layout.describe(job.recipe.pools, job.bins, job.recipe.geometry)
-        return table.assign(n_fraction=job.scanned.n_fraction)
-
-    def _obs(self, job: _Job) -> pd.DataFrame:
-        """Return windows and regions side by side."""
-        table, regions = self._describe(job), job.scanned.layout.regions
-        if regions is None:
-            return table
-        return pd.concat([table, regions[["start", "end", "strand", "tss"]]], axis=1)
-
-    @property
-    def _length(self) -> int:
-        """The length of the window in bp."""
-        if self.sequence_length is None:
-            return weights_config(self.weights).sequence_length
-        return int(self.sequence_length)
-
-    def _row_cache(self) -> MemoryCache | DiskCache | None:
-        if self.cache is None or isinstance(self.cache, MemoryCache | DiskCache):
-            return self.cache
-        if self.cache == "memory":
-            return SHARED
-        return open_cache(None if self.cache is True else str(self.cache))
+    def _embed(self, X: Any) -> tuple[Job, Features]:
+        job = prepare(self, self._resolve(X))
+        return job, embed(job, cache_of(self))
 
     def _copy(self, **changes: Any) -> Self:
         """Return an embedder with other parameters, of the same class."""
         return type(self)(**{**self.get_params(deep=False), **changes})
-
-    def _check_parameters(self) -> None:
-        check_weights_argument(self.weights)
-        if self.sequence_length is not None:
-            check_sequence_length(self.sequence_length)
-        resolve_pools(self.pooling)
-        check_output_name(self.output)
-        check_choice("center", self.center, tuple(CENTERS))
-        check_choice("strand", self.strand, STRANDS)
-        check_choice("edge", self.edge, EDGES)
-        check_choice("resize", self.resize, RESIZE)
-        check_choice("ambiguous", self.ambiguous, AMBIGUOUS)
-        if self.contig_style is not None:
-            check_choice("contig_style", self.contig_style, CONTIG_STYLES)
-        check_choice("on_error", self.on_error, ON_ERROR)
-        check_batch_size(self.batch_size)
-        _check_snap(self.snap)
-        resolve_precision(self.precision, resolve_device(self.device))
-        _check_shifts(self.shifts, self._length)
-        _check_fraction(self.max_n_fraction)
-        _check_cache(self.cache)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything that a computation needs besides the weights."""
-
-    scanned: Scan
-    recipe: Recipe
-    bins: list[Integers]
-    backend: Backend
-
-
-def _check_shifts(shifts: Any, sequence_length: int) -> None:
-    is_tuple = isinstance(shifts, tuple | list) and len(shifts) > 0
-    if not is_tuple or not all(
-        isinstance(shift, int | np.integer)
-        and not isinstance(shift, bool)
-        and abs(int(shift)) <= sequence_length // 2
-        for shift in shifts
-    ):
-        msg = (
-            f"shifts={shifts!r} must be a tuple of whole numbers of bp, none beyond "
-            "half the window; (0,) for none"
-        )
-        raise InputError(msg)
-
-
-def _check_fraction(fraction: Any) -> None:
-    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
-    if not is_number or not 0 <= fraction <= 1:
-        msg = f"max_n_fraction={fraction!r} must be a number from 0 to 1"
-        raise InputError(msg)
-
-
-def _check_snap(snap: object) -> None:
-    if not isinstance(snap, bool):
-        msg = f"snap={snap!r} must be True or False"
-        raise InputTypeError(msg)
-
-
-def _check_cache(cache: object) -> None:
-    if cache is None or cache is True or cache == "memory":
-        return
-    if isinstance(cache, PathLike | MemoryCache | DiskCache):
-        return
-    # A mistyped word must not become a folder.
-    if isinstance(cache, str) and (cache[:1] in (".", "~") or os.path.split(cache)[0]):
-        return
-    msg = (
-        f"cache={cache!r} must be 'memory', None, True, a folder (./{cache}), a "
-        "MemoryCache or a DiskCache"
-    )
-    raise InputTypeError(msg)

@@ -63,6 +63,15 @@ class Samples:
             return self.index.astype(str)
         return pd.Index(region_names(self.regions))
 
+    def part(self, rows: slice) -> Samples:
+        """Return some of the rows, with their labels."""
+        return Samples(
+            self.index[rows],
+            None if self.regions is None else self.regions.iloc[rows],
+            None if self.sequences is None else self.sequences[rows],
+            None if self.reasons is None else self.reasons[rows],
+        )
+
 
 def resolve_samples(
     X: Any,

@@ -155,7 +155,7 @@ def test_a_plan_downloads_nothing_even_when_other_rows_are_cached(monkeypatch):
 
 def test_weights_that_are_exchanged_during_a_call_are_refused(monkeypatch):
     monkeypatch.setattr(
-        "enformer_features.estimators.embedder.weights_digest", lambda _: "sha256:0"
+        "enformer_features.estimators.job.weights_digest", lambda _: "sha256:0"
     )
     cache = MemoryCache()
     with pytest.raises(WeightsError, match=r"exchanged during the call; repeat it"):
@@ -531,8 +531,13 @@ def exploding(monkeypatch):
         msg = "the weights were opened"
         raise AssertionError(msg)
 
-    for name in ("load_weights", "weights_config", "weights_digest"):
-        monkeypatch.setattr(f"enformer_features.estimators.embedder.{name}", explode)
+    for name in (
+        "job.load_weights",
+        "job.weights_digest",
+        "parameters.weights_config",
+        "embedder.weights_digest",
+    ):
+        monkeypatch.setattr(f"enformer_features.estimators.{name}", explode)
 
 
 @pytest.fixture
@@ -543,7 +548,7 @@ def unloadable(monkeypatch):
         msg = "the weights were opened"
         raise AssertionError(msg)
 
-    monkeypatch.setattr("enformer_features.estimators.embedder.load_weights", explode)
+    monkeypatch.setattr("enformer_features.estimators.job.load_weights", explode)
 
 
 @pytest.mark.parametrize("guard", ["exploding", "unloadable"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from enformer_features.estimators.inputs import Samples
+from enformer_features.estimators.job import prepare, resolve
+from enformer_features.estimators.parameters import check_parameters, recipe_of
 from enformer_features.exceptions import (
     UntrainedWeightsWarning,
     WeightsError,
@@ -490,7 +491,9 @@ class EnformerRegressor(RegressorMixin, BaseEstimator):
     def _resolve(self, X: Any, *, reset: bool = False) -> Samples:
         """Bring ``X`` into one form; the one place that a subclass may override."""
         settings = self._settings(fitted=not reset)
-        return embedder_of(settings)._resolve(X, reset=reset)
+        embedder = embedder_of(settings)
+        check_parameters(embedder)
+        return resolve(embedder, X)
 
     def _checked(self, X: Any, y: Any, groups: Any) -> Work:
         """Check all that a fit is given."""
@@ -526,14 +529,19 @@ class EnformerRegressor(RegressorMixin, BaseEstimator):
     def _predict_from_bins(self, settings: dict[str, Any], samples: Samples) -> Floats:
         weights = self._base() if self.tune == "head" else self._network()
         embedder = bin_embedder(settings, per_bin=self.per_bin_, weights=weights)
-        chunk = max(1, CHUNK_BYTES // (4 * embedder._recipe().n_features))
+        chunk = max(1, CHUNK_BYTES // (4 * recipe_of(embedder).n_features))
         if len(samples) > chunk:  # so that all bad rows are told together
-            embedder._prepare(samples)
+            prepare(embedder, samples)
         head, link = self.tuned_.head, self._link()
         return np.concatenate(
             [
-                predict_rows(head, link, run(embedder, part), per_bin=self.per_bin_)
-                for part in _cut(samples, chunk)
+                predict_rows(
+                    head,
+                    link,
+                    run(embedder, samples.part(slice(start, start + chunk))),
+                    per_bin=self.per_bin_,
+                )
+                for start in range(0, len(samples), chunk)
             ]
         )
 
@@ -590,14 +598,3 @@ _FITTED = (
     "sequence_length_",
     "weights_digest_",
 )
-
-
-def _cut(samples: Samples, size: int) -> Iterator[Samples]:
-    for start in range(0, len(samples), size):
-        part = slice(start, start + size)
-        yield Samples(
-            samples.index[part],
-            None if samples.regions is None else samples.regions.iloc[part],
-            None if samples.sequences is None else samples.sequences[part],
-            None if samples.reasons is None else samples.reasons[part],
-        )

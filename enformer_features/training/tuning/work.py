@@ -11,8 +11,10 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from enformer_features import __version__
-from enformer_features.estimators.embedder import EnformerEmbedder, _Job
+from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.inputs import Samples
+from enformer_features.estimators.job import Job, embed, lay_out, prepare
+from enformer_features.estimators.parameters import cache_of, recipe_of
 from enformer_features.exceptions import InputError, first_few
 from enformer_features.training.run_folder import RunFolder
 from enformer_features.training.tuning.folder import plain_settings
@@ -45,14 +47,14 @@ class Work:
     settings : dict
         Parameters of the regressor.
     samples : Samples
-    job : _Job
+    job : Job
         Of the embedder that reads the rows.
     targets : Targets
     views : Views
     train, valid : ndarray of int
         Rows.
     seed : int
-    moved : _Job or None
+    moved : Job or None
         Of the rows moved as far as augmentation moves them.
     checkpoint : RunFolder or None
         Where the state of the fit is kept.
@@ -62,13 +64,13 @@ class Work:
 
     settings: Settings
     samples: Samples
-    job: _Job
+    job: Job
     targets: Targets
     views: Views
     train: Rows
     valid: Rows
     seed: int
-    moved: _Job | None
+    moved: Job | None
     checkpoint: RunFolder | None
     groups: npt.NDArray[Any] | None
 
@@ -81,7 +83,7 @@ class Work:
         if not is_head_of_bins or self.views.is_random or has_own_bins:
             return False
         embedder = bin_embedder(settings, per_bin=self.targets.per_bin)
-        n_bytes = 4 * embedder._recipe().n_features * len(self.samples)
+        n_bytes = 4 * recipe_of(embedder).n_features * len(self.samples)
         return n_bytes <= keep_bytes(settings)
 
     def identity(self, weights_digest: str) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _digest(*arrays: npt.NDArray[Any]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _digest_of_letters(*jobs: _Job | None) -> str:
+def _digest_of_letters(*jobs: Job | None) -> str:
     """Return the identity of the letters that are read, and of the pooled bins."""
     arrays: list[npt.NDArray[Any]] = []
     for job in filter(None, jobs):
@@ -171,7 +173,7 @@ def reads_bins(settings: Settings) -> bool:
 
 def run(embedder: EnformerEmbedder, samples: Samples) -> Floats:
     """Embed rows that were resolved already."""
-    return embedder._compute(embedder._prepare(samples)).values
+    return embed(prepare(embedder, samples), cache_of(embedder)).values
 
 
 def prepare_work(
@@ -198,8 +200,7 @@ def prepare_work(
     checkpoint = _checkpoint_of(settings)
     counts = link_of(settings["loss"]) == "softplus"
     targets = resolve_targets(X, y, len(samples), counts=counts)
-    embedder = embedder_of(settings)
-    job = embedder._prepare(samples)
+    job = prepare(embedder_of(settings), samples)
     _refuse_left_out(job)
     _check_bins(settings["pooling"], job, targets)
     moved = _moved(settings, samples)
@@ -212,7 +213,7 @@ def prepare_work(
         random_state=seed,
         chosen=groups is not None,
     )
-    embedder._warn_about_windows(job.scanned)
+    job.warn_about_windows()
     return Work(
         settings=settings,
         samples=samples,
@@ -247,8 +248,8 @@ def _seed(settings: Settings, checkpoint: RunFolder | None) -> int:
     return int(begun["seed"]) if isinstance(begun.get("seed"), int) else drawn
 
 
-def _refuse_left_out(job: _Job) -> None:
-    layout = job.scanned.layout
+def _refuse_left_out(job: Job) -> None:
+    layout = job.layout
     reasons = layout.table["reason"].to_numpy()
     bad = [
         f"{label}: {reason}"
@@ -260,7 +261,7 @@ def _refuse_left_out(job: _Job) -> None:
         raise InputError(msg)
 
 
-def _check_bins(pooling: Any, job: _Job, targets: Targets) -> None:
+def _check_bins(pooling: Any, job: Job, targets: Targets) -> None:
     """Compare the bins of the targets with those that are pooled."""
     pool, n_kept = pool_of(pooling), job.recipe.geometry.n_bins
     if not targets.per_bin:
@@ -283,25 +284,25 @@ def _check_bins(pooling: Any, job: _Job, targets: Targets) -> None:
         raise InputError(msg)
 
 
-def _moved(settings: Settings, samples: Samples) -> _Job | None:
+def _moved(settings: Settings, samples: Samples) -> Job | None:
     """Check what only moved windows read."""
     shift_bp = int(settings["shift_bp"])
     if not shift_bp:
         return None
-    return embedder_of(settings, shifts=(-shift_bp, shift_bp))._prepare(samples)
+    return prepare(embedder_of(settings, shifts=(-shift_bp, shift_bp)), samples)
 
 
 def _views(settings: Settings, samples: Samples) -> Views:
     return Views(
-        lambda shift: embedder_of(settings, shifts=(shift,))._lay_out(samples).reads,
+        lambda shift: lay_out(embedder_of(settings, shifts=(shift,)), samples).reads,
         int(settings["shift_bp"]),
         settings["reverse_complement"],
     )
 
 
-def _groups_of(job: _Job, groups: Any) -> npt.NDArray[Any] | None:
+def _groups_of(job: Job, groups: Any) -> npt.NDArray[Any] | None:
     """Return the user's groups, or the chromosomes of regions."""
-    layout = job.scanned.layout
+    layout = job.layout
     if groups is not None:
         return check_groups(groups, len(layout))
     return None if layout.regions is None else layout.regions["chrom"].to_numpy(str)
