@@ -98,13 +98,13 @@ def to_anndata(
     ((1, 2), ['chr1:100-200(+)'])
     """
     x = _matrix(values)
-    obs_table = _obs_table(obs, x.shape[0], make_unique)
-    var_table = _feature_table(feature_names, var, x.shape[1])
+    obs_table = clean_obs(obs, x.shape[0], make_unique=make_unique)
+    var_table = clean_var(feature_names, var, x.shape[1])
     arrays = {
         key: _layer(array, key, x.shape[0]) for key, array in (obsm or {}).items()
     }
     _check_keys(arrays, "obsm")
-    uns = {UNS_KEY: _provenance_entry(provenance or {})}
+    uns = {UNS_KEY: provenance_entry(provenance or {})}
 
     from anndata import AnnData  # 0.9 s
 
@@ -133,7 +133,7 @@ def check_obs(obs: pd.DataFrame, *, make_unique: bool = False) -> None:
     enformer_features.exceptions.InputError: obs: names that repeat: GATA1; rename \
 them or give make_unique=True
     """
-    _obs_table(obs, len(obs), make_unique)
+    clean_obs(obs, len(obs), make_unique=make_unique)
 
 
 def write_h5ad(
@@ -203,8 +203,32 @@ def _numbers(values: npt.ArrayLike, what: str) -> np.ndarray:
     return array
 
 
-def _obs_table(obs: object, n_rows: int, make_unique: bool) -> pd.DataFrame:
-    """Return a clean table with checked names, one row per row of the values."""
+def clean_obs(obs: object, n_rows: int, *, make_unique: bool = False) -> pd.DataFrame:
+    """Return a table of regions as a file can keep it, with checked names.
+
+    Parameters
+    ----------
+    obs : DataFrame, n_rows rows
+    n_rows : int
+        Rows of the values.
+    make_unique : bool
+        Whether repeated names get a suffix or raise.
+
+    Returns
+    -------
+    DataFrame
+        A copy, as *obs* of :func:`to_anndata`.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        As :func:`to_anndata` does.
+
+    Examples
+    --------
+    >>> clean_obs(pd.DataFrame({"kept": [True]}, index=[7]), 1).index.tolist()
+    ['7']
+    """
     if not isinstance(obs, pd.DataFrame):
         msg = f"obs must be a DataFrame, not {type(obs).__name__}"
         raise InputTypeError(msg)
@@ -244,9 +268,34 @@ def _observation_names(obs: pd.DataFrame) -> pd.Index:
     return pd.Index([str(label) for label in index], dtype=object, name=index.name)
 
 
-def _feature_table(
+def clean_var(
     names: Sequence[str], var: pd.DataFrame | None, n_features: int
 ) -> pd.DataFrame:
+    """Return a table of features as a file can keep it, with checked names.
+
+    Parameters
+    ----------
+    names : sequence of str, n_features, each once
+    var : DataFrame, n_features rows, or None
+        Its index is not used.
+    n_features : int
+        Features of the values.
+
+    Returns
+    -------
+    DataFrame
+        A copy, as *var* of :func:`to_anndata`.
+
+    Raises
+    ------
+    InputError
+        As :func:`to_anndata` does.
+
+    Examples
+    --------
+    >>> clean_var(["a", "b"], None, 2).index.tolist()
+    ['a', 'b']
+    """
     labels = list(names)
     if len(labels) != n_features:
         msg = f"{len(labels)} feature names for {n_features} features"
@@ -338,8 +387,28 @@ def _check_keys(keys: Sequence[object] | Mapping[str, object], where: str) -> No
             raise InputError(msg)
 
 
-def _provenance_entry(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values one by one, and all of them as JSON."""
+def provenance_entry(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how values came about, as :func:`to_anndata` keeps it in *uns*.
+
+    Parameters
+    ----------
+    provenance : mapping of str to JSON values
+
+    Returns
+    -------
+    dict
+        Plain values one by one, and all of them as JSON in ``provenance_json``.
+
+    Raises
+    ------
+    InputError
+        If a name is reserved or a value is no JSON.
+
+    Examples
+    --------
+    >>> sorted(provenance_entry({"shifts": [0, 1]}))
+    ['enformer_features_version', 'provenance_json']
+    """
     record: dict[str, Any] = {"enformer_features_version": __version__}
     for key, value in provenance.items():
         record[key] = value.item() if isinstance(value, np.generic) else value
@@ -377,7 +446,7 @@ def _checked_copy(adata: AnnData) -> AnnData:
     }
     for name, arrays in parts.items():
         _check_keys(arrays, name)
-    _check_uns(adata.uns, "uns")
+    check_uns(adata.uns, "uns")
     raw = adata.raw
     return AnnData(
         X=adata.X,
@@ -390,12 +459,29 @@ def _checked_copy(adata: AnnData) -> AnnData:
     )
 
 
-def _check_uns(value: object, where: str) -> None:
-    """Refuse what would be lost, turned into text, or raise half-way."""
+def check_uns(value: object, where: str) -> None:
+    """Refuse what a file would lose, turn into text, or refuse half-way.
+
+    Parameters
+    ----------
+    value : object
+        What goes to *uns*, or a part of it.
+    where : str
+        What messages call it.
+
+    Raises
+    ------
+    InputError
+        With the key that cannot be kept.
+
+    Examples
+    --------
+    >>> check_uns({"lengths": [1, 2]}, "uns")
+    """
     if isinstance(value, Mapping):
         _check_keys(value, where)
         for key, inner in value.items():
-            _check_uns(inner, f"{where}[{key!r}]")
+            check_uns(inner, f"{where}[{key!r}]")
     elif isinstance(value, list):
         kinds = {type(item) for item in value}
         if not (kinds <= {str} or kinds <= {bool} or kinds <= {int, float}):

@@ -118,10 +118,10 @@ def atomic_write(path: str | PathLike[str], *, bytes_needed: int = 0) -> Iterato
     target = Path(os.path.realpath(path))
     # a random name, cut so that the longest names stay legal
     temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.partial")
-    _check_space(target, bytes_needed)
+    check_space(target, bytes_needed)
     try:
         yield temporary
-        _flush(temporary)
+        flush_file(temporary)
         if target.exists():
             shutil.copymode(target, temporary)
         else:
@@ -130,13 +130,13 @@ def atomic_write(path: str | PathLike[str], *, bytes_needed: int = 0) -> Iterato
     except EnformerFeaturesError:
         raise
     except Exception as error:
-        cause = _os_error(error)
+        cause = os_error(error)
         if cause is None:
             raise
         raise StoreError(_failure(target, cause, bytes_needed)) from error
     finally:
         _discard(temporary)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def _as_path(path: object) -> Path:
@@ -166,7 +166,8 @@ def _check_existing(target: Path, overwrite: bool) -> None:
         raise StoreError(msg)
 
 
-def _check_space(target: Path, bytes_needed: int) -> None:
+def check_space(target: Path, bytes_needed: int) -> None:
+    """Raise StoreError when the disk of a path has too little room for it."""
     try:
         free = shutil.disk_usage(target.parent).free
     except OSError:  # a folder that cannot be asked is found out by writing
@@ -179,13 +180,14 @@ def _check_space(target: Path, bytes_needed: int) -> None:
         raise StoreError(msg)
 
 
-def _flush(temporary: Path) -> None:
-    with open(temporary, "rb+") as handle:
+def flush_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with open(path, "rb+") as handle:
         os.fsync(handle.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
     with suppress(OSError):  # Windows cannot open a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -202,7 +204,7 @@ def _discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def _os_error(error: BaseException | None) -> OSError | None:
+def os_error(error: BaseException | None) -> OSError | None:
     """Return the system's error behind what a library raised, if there is one."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
