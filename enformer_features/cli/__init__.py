@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(arguments).parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help or what is wrong
         return stop.code if isinstance(stop.code, int) else 2
-    return run(args)
+    return run(args, is_process=argv is None)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

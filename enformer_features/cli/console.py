@@ -12,11 +12,12 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from enformer_features.exceptions import (
     EnformerFeaturesError,
@@ -28,8 +29,29 @@ OK, FAILURE, BAD_INPUT, PARTIAL = 0, 1, 2, 3
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + the signal, as in shells
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM; like Ctrl-C it is not an ``Exception``, so nothing swallows it."""
+_INSISTING_SECONDS = 3.0
+
+
+class _Stop:
+    """End the command by the first Ctrl-C or SIGTERM, and let it put things away.
+
+    What follows soon after the first is not heard: people press twice, and shells and
+    schedulers send several. Who asks again later is obeyed again.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._since = 0.0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.signum is None or now - self._since > _INSISTING_SECONDS:
+            self.signum, self._since = signum, now
+            raise KeyboardInterrupt  # no Exception, so that nothing swallows it
+
+    @property
+    def exit_code(self) -> int:
+        return TERMINATED if self.signum == signal.SIGTERM else INTERRUPTED
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -50,30 +72,51 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, *, is_process: bool = False) -> int:
     """Run a parsed command and return its exit code.
 
     Errors become one message on standard error: exit code 2 for what the user gave
-    (our errors that are ``ValueError`` or ``TypeError``), 1 for everything else.
+    (our errors that are ``ValueError`` or ``TypeError``), 1 for everything else. So do
+    Ctrl-C and SIGTERM; see :func:`when_stopped`.
+
+    Parameters
+    ----------
+    args : Namespace
+    is_process : bool, default=False
+        Whether nothing but the exit follows, which more signals must not disturb.
     """
-    with _terminable(), _messages(args):
+    with _stoppable(is_process) as stop, _messages(args):
         try:
             code: int = args.run(args)
             sys.stdout.flush()
         except BrokenPipeError:
             _discard_stdout()
             code = BROKEN_PIPE
-        except KeyboardInterrupt as stop:
-            code = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
-            way = " with --resume" if getattr(args, "resumable", False) else ""
-            say(
-                args,
-                "interrupted; a file is written whole or not at all: to go on, run "
-                f"the command again{way}",
-            )
+        except KeyboardInterrupt:
+            code = _end(stop, args)
         except Exception as error:
-            code = _report(error, args)
+            # An import that is interrupted may raise anything.
+            code = _report(error, args) if stop.signum is None else _end(stop, args)
     return code
+
+
+def when_stopped(args: argparse.Namespace, tell: Callable[[], str]) -> None:
+    """Say what Ctrl-C and SIGTERM leave behind, and how to go on, in one line.
+
+    Parameters
+    ----------
+    args : Namespace
+    tell : callable
+        Called after the command was stopped.
+    """
+    args.when_stopped = tell
+
+
+def _end(stop: _Stop, args: argparse.Namespace) -> int:
+    tell = getattr(args, "when_stopped", None)
+    what = "a file is written whole or not at all: to go on, run the command again"
+    say(args, f"interrupted; {tell() if tell else what}")
+    return stop.exit_code
 
 
 def say(args: argparse.Namespace, text: str) -> None:
@@ -163,20 +206,29 @@ def _report(error: Exception, args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does; threads cannot set it."""
+def _stoppable(is_process: bool) -> Iterator[_Stop]:
+    """Let Ctrl-C and SIGTERM unwind the program; threads cannot set that.
 
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise _Terminated
-
+    A signal that is ignored, as ``nohup`` and shells in the background do, stays so.
+    """
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {
+        signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)
+    }
+    heard = [
+        signum for signum, was in before.items() if was not in (signal.SIG_IGN, None)
+    ]
+    for signum in heard:
+        signal.signal(signum, stop)
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        is_last = is_process and stop.signum is not None
+        for signum in heard:
+            signal.signal(signum, signal.SIG_IGN if is_last else before[signum])
 
 
 @contextlib.contextmanager

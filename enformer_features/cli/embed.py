@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     outputs.check_names(target, rows, args)
     if args.dry_run:
         return outputs.show_plan(args, embedder, rows, [target])
+    outputs.keep_rows(args, embedder)
     began = time.perf_counter()
     result = outputs.embed(embedder, rows)
     outputs.write(result, target, args)

@@ -18,6 +18,7 @@ from enformer_features.cli.console import (
     note,
     progress,
     show,
+    when_stopped,
 )
 from enformer_features.cli.options import (
     absolute_paths,
@@ -164,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
     composition = measured.composition(embedder, rows, good) if args.holdout else None
     _fit(regressor, training, args, state)
     _save(regressor, out, args)
+    when_stopped(args, lambda: f"the tuned network is in {out}, and was not scored")
     shutil.rmtree(state)
     n_epochs, best = len(regressor.history_), regressor.best_epoch_
     note(args, f"trained {n_epochs} epochs, took the weights of {best}: {out}")
@@ -283,11 +285,19 @@ def _fit(
     if not args.resume:  # of a fit that did not get through its first epoch
         for file in (state / SETTINGS, *state.glob(f".{STATE}.*.partial")):
             file.unlink(missing_ok=True)
-    try:
-        regressor.set_params(checkpoint=state).fit(*training)
-    except KeyboardInterrupt:
-        args.resumable = (state / STATE).exists()
-        raise
+    when_stopped(args, lambda: _way_on(state))
+    regressor.set_params(checkpoint=state).fit(*training)
+
+
+def _way_on(state: Path) -> str:
+    from enformer_features.training.run_folder import STATE
+
+    if not (state / STATE).exists():
+        return "no epoch was finished: run the command again"
+    return (
+        f"the last finished epoch is kept in {state}: to go on, run the command again "
+        "with --resume"
+    )
 
 
 def _save(regressor: EnformerRegressor, out: Path, args: argparse.Namespace) -> None:

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         files = [model_file, scores_file]
         return outputs.show_plan(args, embedder, rows, files, **counts)
+    outputs.keep_rows(args, embedder)
     composition = None
     if args.holdout:
         good = (embedder.windows(rows)["reason"] == "").to_numpy()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enformer_features.cli.console import OK, show
+from enformer_features.cli.console import OK, show, when_stopped
 from enformer_features.exceptions import InputError, UntrainedWeightsWarning, warn
 
 if TYPE_CHECKING:
@@ -148,6 +148,26 @@ def embed(embedder: EnformerEmbedder, rows: pd.DataFrame) -> Result:
         )
         warn(msg, UntrainedWeightsWarning)
     return result
+
+
+def keep_rows(args: argparse.Namespace, embedder: EnformerEmbedder) -> None:
+    """Tell, when the command is stopped, where its finished rows are."""
+    when_stopped(args, lambda: _kept_rows(embedder))
+
+
+def _kept_rows(embedder: EnformerEmbedder) -> str:
+    from enformer_features.storage.cache import MemoryCache
+    from enformer_features.storage.disk_cache import DiskCache
+
+    cache = embedder.cache
+    if cache is None or cache == "memory" or isinstance(cache, MemoryCache):
+        return (
+            "nothing is kept: run the command again, with --cache ./FOLDER to keep "
+            "the rows that are finished"
+        )
+    if not isinstance(cache, DiskCache):
+        cache = DiskCache(None if cache is True else str(cache))
+    return f"finished rows are kept in {cache.path}: to go on, run the command again"
 
 
 def check_any_good(result: Result) -> None:

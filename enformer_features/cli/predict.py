@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--precision", help="auto, float32, float32-exact, tf32")
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--on-error", help="raise, or nan and exit code 3")
+    group.add_argument(
+        "--cache",
+        metavar="memory|none|FOLDER",
+        help="keep rows: while running, not at all, or in a folder for later runs",
+    )
     group = parser.add_argument_group("safety")
     group.add_argument(
         "--allow-pickle",
@@ -92,6 +97,7 @@ def _predictor(
         return partial(predict_tuned, regressor, reader), reader
     model = _load(args)
     embedder = model.steps[0][1]
+    outputs.keep_rows(args, embedder)
     return partial(_predict, model, embedder), embedder
 
 
@@ -121,6 +127,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     names = ("genome", "weights", "device", "precision", "batch_size", "on_error")
     given = {name: getattr(args, name) for name in names}
     changes = {name: value for name, value in given.items() if value is not None}
+    if args.cache is not None:
+        changes["cache"] = None if args.cache == "none" else args.cache
     return {**changes, "verbose": progress(args)}
 
 

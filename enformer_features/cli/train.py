@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enformer_features.cli.console import OK, add_common, note, progress, show
+from enformer_features.cli.console import (
+    OK,
+    add_common,
+    note,
+    progress,
+    show,
+    when_stopped,
+)
 from enformer_features.cli.options import PREFIX, settings
 from enformer_features.exceptions import InputError
 
@@ -104,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         return _show_plan(args, procedure, training, validation, folder)
     from enformer_features.training.loop import train
 
-    args.resumable = True
+    when_stopped(args, lambda: _way_on(folder))
     result = train(
         training,
         procedure,
@@ -130,6 +137,17 @@ def run(args: argparse.Namespace) -> int:
         )
     note(args, f"log: {folder / 'log.csv'}; use the network with --weights {best}")
     return OK
+
+
+def _way_on(folder: Path) -> str:
+    from enformer_features.training.run_folder import STATE
+
+    if not (folder / STATE).exists():
+        return "nothing was validated yet, so nothing is kept: run the command again"
+    return (
+        f"the network of the last validation is kept in {folder}: to go on, run the "
+        "command again with --resume"
+    )
 
 
 def read_procedure(named: str, changes: Sequence[str]) -> Procedure:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.training.tuning.regressor import EnformerRegressor
 
-_NOT_HERE = ("weights", "precision", "batch_size")
+_NOT_HERE = ("weights", "precision", "batch_size", "cache")
 _REGIONS = ("start", "end", "strand", "tss")
 
 

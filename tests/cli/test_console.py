@@ -97,6 +97,50 @@ def test_ctrl_c_and_sigterm_have_codes_of_their_own(during):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def interrupting(n_signals, during_cleanup):
+    """Press Ctrl-C, and press it again while things are put away."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for _ in range(n_signals - 1):
+            os.kill(os.getpid(), signal.SIGINT)
+        during_cleanup()
+
+
+def test_a_second_ctrl_c_does_not_disturb_what_is_put_away(during):
+    kept = []
+    done = during(lambda: interrupting(3, lambda: kept.append("rows")))
+    assert (done.code, kept) == (130, ["rows"])
+    assert done.err.count("\n") == 1
+
+
+def test_who_insists_is_obeyed(during, monkeypatch):
+    monkeypatch.setattr("enformer_features.cli.console._INSISTING_SECONDS", -1.0)
+    kept = []
+    assert during(lambda: interrupting(2, lambda: kept.append("rows"))).code == 130
+    assert kept == []
+
+
+def test_an_import_that_ctrl_c_breaks_is_no_error(during):
+    def action():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as stop:
+            raise ImportError from stop
+
+    done = during(action)
+    assert (done.code, "error" in done.err) == (143, False)
+
+
+def test_a_signal_that_is_ignored_stays_so(during):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = during(lambda: os.kill(os.getpid(), signal.SIGINT) or 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.code == 0
+
+
 def test_a_reader_that_went_away_is_no_error(during):
     done = during(raising(BrokenPipeError()))
     assert (done.code, done.err) == (141, "")
@@ -185,5 +229,5 @@ def test_ctrl_c_while_computing_leaves_no_file_and_no_traceback(toy, tmp_path):
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
-    assert "interrupted; a file is written whole or not at all" in rest
+    assert "interrupted; nothing is kept: run the command again, with --cache" in rest
     assert list(tmp_path.iterdir()) == []

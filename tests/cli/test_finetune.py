@@ -155,6 +155,7 @@ def test_a_fit_that_was_interrupted_goes_on_with_resume(finetune, interrupted, t
     state = folder.with_name("tuned.partial")
     assert done.code == 130
     assert "to go on, run the command again with --resume" in done.err
+    assert f"the last finished epoch is kept in {state}" in done.err
     assert not folder.exists()
     refused = finetune()[1]
     assert (refused.code, "go on with --resume, or delete" in refused.err) == (2, True)

@@ -57,6 +57,15 @@ def test_predictions_are_those_of_the_model_in_row_order(cli, toy, model_file):
     np.testing.assert_allclose(table, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_rows_are_kept_where_it_is_asked_for(cli, toy, model_file, tmp_path, is_kept):
+    cache = tmp_path / "rows" if is_kept else "none"
+    plain = cli("predict", model_file, "--genes", toy.genes)
+    done = cli("predict", model_file, "--genes", toy.genes, "--cache", cache)
+    assert (done.code, done.out) == (0, plain.out)
+    assert (tmp_path / "rows").exists() == is_kept
+
+
 def test_predictions_can_be_an_anndata(cli, toy, model_file, tmp_path):
     file = tmp_path / "predictions.h5ad"
     done = cli("predict", model_file, "--genes", toy.genes, "-o", file, "--json")
@@ -228,7 +237,13 @@ def test_rows_that_a_tuned_network_cannot_read_are_nan_when_asked(cli, tuned, tm
 
 
 @pytest.mark.parametrize(
-    "option", [("--weights", "mini"), ("--precision", "tf32"), ("--batch-size", "2")]
+    "option",
+    [
+        ("--weights", "mini"),
+        ("--precision", "tf32"),
+        ("--batch-size", "2"),
+        ("--cache", "none"),
+    ],
 )
 def test_a_tuned_network_has_settings_of_its_own(cli, toy, tuned, option):
     done = cli("predict", tuned, "--genes", toy.genes, *option)
