@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from enformer_features.storage.locks import ThreadLock
 
 Floats = npt.NDArray[np.float32]
 MEMORY_LIMIT_BYTES = 1_000_000_000
@@ -35,7 +36,7 @@ class MemoryCache:
         self.max_bytes = max_bytes
         self._rows: OrderedDict[str, Floats] = OrderedDict()
         self._n_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def __deepcopy__(self, memo: object) -> MemoryCache:
         """Return itself: scikit-learn's clones of an embedder share its rows."""
