@@ -8,7 +8,6 @@ found by checksums, counted, and computed again.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,9 +23,11 @@ from enformer_features.exceptions import (
     CacheWarning,
     InputError,
     StoreError,
+    first_few,
     warn,
 )
 from enformer_features.folders import user_cache_folder
+from enformer_features.storage.locks import ThreadLock
 from enformer_features.storage.segments import (
     SUFFIX,
     DamagedSegment,
@@ -80,7 +81,8 @@ class DiskCache:
     -----
     Rows are acknowledged, and then survive a crash, once :meth:`flush` returns.
     Nothing here raises because of a disk: what cannot be written is not kept, what
-    cannot be read is not there, and one warning says so.
+    cannot be read is not there, and one warning says so. A folder that could not be
+    written is left alone for the rest of the process; what it holds is still read.
 
     Examples
     --------
@@ -107,8 +109,10 @@ class DiskCache:
         self._about: dict[str, Any] = {}
         self._since = 0.0
         self._touched: dict[Path, float] = {}
+        self._unreadable: set[Path] = set()  # perhaps readable later
         self._is_off = False
-        self._lock = threading.RLock()
+        self._has_warned = False
+        self._lock = ThreadLock()
 
     def __deepcopy__(self, memo: object) -> DiskCache:
         """Return itself: scikit-learn's clones of an embedder share it."""
@@ -140,17 +144,25 @@ class DiskCache:
         """Look for segments that were written since; only their heads are read."""
         with self._lock:
             found = set(self._segment_files())
-            for path in sorted(found - self._segments.keys()):
-                self._segments[path] = segment = self._read(path)
-                if segment is not None:
-                    self._add(segment)
             for path in self._segments.keys() - found:
                 self._drop(path)
+            self._unreadable &= found
+            wrong = [
+                problem
+                for path in sorted(found - self._segments.keys())
+                if (problem := self._open(path))
+            ]
+        if wrong:
+            msg = (
+                f"files in {self.path} that are not used, their rows are computed "
+                f"again: {first_few(wrong)}"
+            )
+            warn(msg, CacheWarning, stacklevel=5)
 
     def get(self, key: str) -> Floats | None:
         """Return the row of a key, read-only, or None.
 
-        A row whose checksum is wrong is not there any more.
+        A row whose checksum is wrong is not there, unless another segment has it.
         """
         raw = bytes.fromhex(key)
         with self._lock:
@@ -159,9 +171,7 @@ class DiskCache:
             if waiting is not None or place is None:
                 return waiting
             row = self._values(*place)
-            if row is None:
-                del self._places[raw]
-            return row
+            return self._elsewhere(raw) if row is None else row
 
     def put(
         self, key: str, row: Floats, about: Mapping[str, Any] | None = None
@@ -219,12 +229,11 @@ class DiskCache:
         CacheReport
             With all that is damaged: ``file`` or ``file row 3``.
         """
-        damaged = []
         with self._lock:
             self.refresh()
+            damaged = self._unusable()
             for path, segment in sorted(self._segments.items()):
                 if segment is None:
-                    damaged.append(path.name)
                     continue
                 wrong = [
                     row
@@ -237,8 +246,7 @@ class DiskCache:
     def info(self) -> CacheReport:
         """Count what is there; damage to values is not looked for."""
         self.refresh()
-        damaged = [path.name for path, of in self._segments.items() if of is None]
-        return self._report(sorted(damaged))
+        return self._report(self._unusable())
 
     def prune(self, max_bytes: int) -> CacheReport:
         """Remove segments, those first that were not used for longest.
@@ -261,14 +269,14 @@ class DiskCache:
         with self._lock:
             self.refresh()
             for path in [*self._leftovers(), *self._broken()]:
-                path.unlink(missing_ok=True)
+                _remove(path)
             ages = sorted((_used(path), path) for path in self._segment_files())
             total = sum(_size(path) for _, path in ages)
             for _, path in ages:
                 if total <= max_bytes:
                     break
                 total -= _size(path)
-                path.unlink(missing_ok=True)
+                _remove(path)
             self.refresh()
         return self.info()
 
@@ -300,21 +308,31 @@ class DiskCache:
         return self.info()
 
     def _merge(self, segments: list[Segment]) -> None:
-        own = {segment.path for segment in segments}
+        """Write what segments hold into new ones, then remove them.
+
+        Rows that others hold too are written nevertheless: another process may be
+        about to remove those.
+        """
+        old, merged = [], set[bytes]()
         for segment in segments:
-            for row, key in enumerate(segment.keys):
-                place = self._places.get(key)
-                if place is None or place[0].path in own:
-                    values = self._values(segment, row)
+            rows = [
+                (key, self._bytes(segment, i)) for i, key in enumerate(segment.keys)
+            ]
+            if any(raw is None for _, raw in rows):  # perhaps readable later
+                continue
+            old.append(segment.path)
+            for i, (key, raw) in enumerate(rows):
+                values = segment.decode(i, raw or b"")
+                if values is not None and key not in merged:
+                    merged.add(key)
                     self._places.pop(key, None)
-                    if values is not None:
-                        self.put(key.hex(), values, segment.about)
+                    self.put(key.hex(), values, segment.about)
         self.flush()
         if self._is_off:
             msg = f"{self.path} could not be written; nothing was removed"
             raise StoreError(msg)
-        for path in own:
-            path.unlink(missing_ok=True)
+        for path in old:
+            _remove(path)
         self.refresh()
 
     def _segment_files(self) -> list[Path]:
@@ -331,12 +349,23 @@ class DiskCache:
             self._switch_off(error)
             return []
 
-    def _read(self, path: Path) -> Segment | None:
+    def _open(self, path: Path) -> str | None:
+        """Read the head of a segment; return why it is not used, if it is not."""
         try:
-            return read_segment(path)
-        except (DamagedSegment, OSError) as error:
-            warn(f"{path} is not used: {error}", CacheWarning, stacklevel=6)
+            segment = read_segment(path)
+        except FileNotFoundError:  # merged or removed by another process just now
             return None
+        except DamagedSegment as error:
+            self._segments[path] = None
+            return f"{path.name} ({error})"
+        except OSError as error:
+            is_new = path not in self._unreadable
+            self._unreadable.add(path)
+            return f"{path.name} ({error.strerror})" if is_new else None
+        self._unreadable.discard(path)
+        self._segments[path] = segment
+        self._add(segment)
+        return None
 
     def _add(self, segment: Segment) -> None:
         for row, key in enumerate(segment.keys):
@@ -349,15 +378,43 @@ class DiskCache:
                 del self._places[key]
 
     def _values(self, segment: Segment, row: int) -> Floats | None:
-        offset = segment.begin + row * segment.row_bytes
-        try:
-            with segment.path.open("rb", buffering=0) as file:
-                file.seek(offset)
-                raw = file.read(segment.row_bytes)
-        except OSError:  # removed by somebody else, or unreadable
+        raw = self._bytes(segment, row)
+        if raw is None:
             return None
         self._touch(segment.path)
         return segment.decode(row, raw)
+
+    def _bytes(self, segment: Segment, row: int) -> bytes | None:
+        """Return what stands in the place of a row; None where nothing can be read."""
+        try:
+            with segment.path.open("rb", buffering=0) as file:
+                file.seek(segment.begin + row * segment.row_bytes)
+                return file.read(segment.row_bytes)
+        except OSError:  # removed by somebody else, or unreadable
+            return None
+
+    def _elsewhere(self, key: bytes) -> Floats | None:
+        """Look for a row in all segments, as it is damaged or gone where it was."""
+        place, _ = self._places.pop(key)
+        if place.path.exists():
+            self._tell_of_damage(place.path)
+        for segment in filter(None, self._segments.values()):
+            if key in segment.keys:
+                row = segment.keys.index(key)
+                values = self._values(segment, row)
+                if values is not None:
+                    self._places[key] = segment, row
+                    return values
+        return None
+
+    def _tell_of_damage(self, path: Path) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            msg = (
+                f"{path} holds damaged rows, which are computed again; to see all: "
+                f"enformer-features cache verify --path {self.path}"
+            )
+            warn(msg, CacheWarning, stacklevel=6)
 
     def _touch(self, path: Path) -> None:
         """Mark a segment as used, at most once an hour, by its time of change."""
@@ -379,6 +436,9 @@ class DiskCache:
 
     def _broken(self) -> list[Path]:
         return [path for path, segment in self._segments.items() if segment is None]
+
+    def _unusable(self) -> list[str]:
+        return sorted(path.name for path in {*self._broken(), *self._unreadable})
 
     def _leftovers(self) -> Iterator[Path]:
         for path in self.path.glob(f".*{SUFFIX}.*.partial"):
@@ -410,6 +470,12 @@ def open_cache(path: str | os.PathLike[str] | None = None) -> DiskCache:
     """
     cache = DiskCache(path)
     return _OPEN.setdefault(cache.path, cache)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, unless it is gone, or in use where that forbids it (Windows)."""
+    with suppress(FileNotFoundError, PermissionError):
+        path.unlink()
 
 
 def _used(path: Path) -> float:

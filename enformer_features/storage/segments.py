@@ -142,13 +142,10 @@ def read_segment(path: Path) -> Segment:
         if google_crc32c.value(text) != text_sum:
             msg = "its description is damaged"
             raise DamagedSegment(msg)
-        about = json.loads(text)
+        about = _description(text)
         n_rows, width = about.pop("rows"), about.pop("width")
         begin = _PREFIX.size + n_text + n_rows * (KEY_BYTES + 4) + 4
         size = os.fstat(file.fileno()).st_size
-        if about.pop("schema") != SCHEMA:
-            msg = "it is of another schema"
-            raise DamagedSegment(msg)
         if size != begin + n_rows * width * _VALUES.itemsize:
             msg = f"it has {size} bytes, which is not what its description says"
             raise DamagedSegment(msg)
@@ -161,6 +158,20 @@ def read_segment(path: Path) -> Segment:
     keys = tuple(table[end - KEY_BYTES : end] for end in ends)
     sums = np.frombuffer(table, _CHECKSUM, offset=n_rows * KEY_BYTES)
     return Segment(path, keys, sums, width, begin, about)
+
+
+def _description(text: bytes) -> dict[str, Any]:
+    """Return what the writer said, with how many rows there are and how wide."""
+    try:
+        about = json.loads(text)
+        is_known = about.pop("schema") == SCHEMA
+        is_sized = all(type(about[name]) is int for name in ("rows", "width"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_known = False
+    if not is_known or not is_sized or min(about["rows"], about["width"]) < 0:
+        msg = "it is of another schema"
+        raise DamagedSegment(msg)
+    return dict(about)
 
 
 def _exactly(file: BinaryIO, n_bytes: int) -> bytes:

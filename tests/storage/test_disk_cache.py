@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 from enformer_features.exceptions import CacheWarning, InputError
 from enformer_features.storage import disk_cache
 from enformer_features.storage.disk_cache import DiskCache
-from enformer_features.storage.segments import SUFFIX
+from enformer_features.storage.segments import SUFFIX, Segment
 from tests.conftest import REPOSITORY
 
 
@@ -120,9 +123,9 @@ def test_flipped_bytes_are_found_and_never_give_a_wrong_row(tmp_path_factory, da
         warnings.simplefilter("ignore", CacheWarning)
         cache = reopened(folder)
         assert cache.verify().damaged
-    for number in range(4):
-        found = cache.get(key(number))
-        assert found is None or (found == row(number)).all()
+        for number in range(4):
+            found = cache.get(key(number))
+            assert found is None or (found == row(number)).all()
 
 
 @pytest.mark.parametrize("size", [0, 5, 40, 100])
@@ -130,8 +133,89 @@ def test_cut_segments_are_not_used_and_told(tmp_path, size):
     filled(tmp_path, range(3))
     (file,) = segments(tmp_path)
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.warns(CacheWarning, match=r"\.seg is not used"):
+    with pytest.warns(CacheWarning, match=r"not used.*\.seg \("):
         assert len(reopened(tmp_path)) == 0
+
+
+def flip_last_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_many_damaged_files_are_one_warning(tmp_path):
+    for number in range(7):
+        filled(tmp_path, range(number, number + 1))
+    for file in segments(tmp_path):
+        file.write_bytes(b"no segment")
+    with pytest.warns(CacheWarning, match=r"it is cut short.*\(7 in all\)") as told:
+        cache = reopened(tmp_path)
+    cache.refresh()  # says nothing more
+    assert len(told) == 1
+
+
+def test_damaged_rows_are_one_warning_and_found_in_another_segment(tmp_path):
+    caches = [DiskCache(tmp_path) for _ in range(2)]
+    for cache in caches:
+        for number in range(3):
+            cache.put(key(number), row(number))
+        cache.flush()
+    cache = reopened(tmp_path)
+    flip_last_byte(cache._places[bytes.fromhex(key(2))][0].path)
+    with pytest.warns(CacheWarning, match=r"damaged rows.*cache verify"):
+        found = cache.get(key(2))
+    np.testing.assert_array_equal(found, row(2))
+    np.testing.assert_array_equal(cache.get(key(2)), row(2))  # says nothing more
+
+
+def test_a_damaged_row_that_is_computed_again_is_kept(tmp_path):
+    cache = filled(tmp_path, range(2))
+    flip_last_byte(segments(tmp_path)[0])
+    with pytest.warns(CacheWarning, match="damaged rows"):
+        assert cache.get(key(1)) is None
+    cache.put(key(1), row(1))
+    cache.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        np.testing.assert_array_equal(reopened(tmp_path).get(key(1)), row(1))
+
+
+def test_a_segment_of_another_schema_is_not_used(tmp_path):
+    filled(tmp_path, range(1))
+    for about in ({"schema": 2}, {"schema": 1, "rows": "1", "width": 5}, [1]):
+        text = json.dumps(about).encode()
+        head = struct.pack("<8sII", b"EFrows\0\1", len(text), google_crc32c.value(text))
+        segments(tmp_path)[0].write_bytes(head + text)
+        with pytest.warns(CacheWarning, match="it is of another schema"):
+            assert len(reopened(tmp_path)) == 0
+
+
+def test_a_segment_that_vanishes_while_it_is_opened_is_no_matter(tmp_path, monkeypatch):
+    cache = filled(tmp_path, range(1))
+    monkeypatch.setattr(
+        cache, "_segment_files", lambda: [tmp_path / f"gone{SUFFIX}", *cache._segments]
+    )
+    cache.refresh()
+    assert len(cache) == 1
+
+
+def test_an_unreadable_segment_is_told_once_kept_and_read_later(tmp_path, monkeypatch):
+    filled(tmp_path, range(2))
+    cache = DiskCache(tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_cache, "read_segment", refuse)
+        with pytest.warns(CacheWarning, match=r"\.seg \(Permission denied\)"):
+            cache.refresh()
+        cache.refresh()
+        assert cache.verify().damaged == [segments(tmp_path)[0].name]
+        cache.prune(10**9)
+    cache.refresh()
+    assert len(cache) == 2
+    assert not cache.verify().damaged
 
 
 @pytest.mark.parametrize("is_file", [True, False])
@@ -139,6 +223,8 @@ def test_a_folder_that_cannot_be_used_is_one_warning(tmp_path, is_file):
     place = tmp_path / "rows"
     if is_file:
         place.write_text("mine")
+    elif not os.path.isdir("/proc/self"):
+        pytest.skip("needs a folder where nobody may write")
     cache = DiskCache(place if is_file else Path("/proc/none/rows"))
     cache.put(key(0), row(0))
     with pytest.warns(CacheWarning, match="cannot be used"):
@@ -173,6 +259,59 @@ def test_compacting_merges_segments_and_keeps_every_row(tmp_path):
     cache = reopened(tmp_path)
     for number in range(9):
         np.testing.assert_array_equal(cache.get(key(number)), row(number))
+
+
+def test_compacting_keeps_a_row_that_another_process_might_remove(tmp_path):
+    filled(tmp_path, range(3))
+    filled(tmp_path, range(3, 6))
+    other = DiskCache(tmp_path)
+    for number in range(6):  # the same rows, told to be of another device
+        other.put(key(number), row(number), {"device": "cuda"})
+    other.flush()
+    reopened(tmp_path).compact()
+    for path, of in reopened(tmp_path)._segments.items():
+        if of.about["device"] == "cuda":
+            path.unlink()
+    cache = reopened(tmp_path)
+    for number in range(6):
+        np.testing.assert_array_equal(cache.get(key(number)), row(number))
+
+
+def test_compacting_leaves_a_segment_that_cannot_be_read_now(tmp_path, monkeypatch):
+    for number in range(3):
+        filled(tmp_path, range(number, number + 1))
+    cache, asked = reopened(tmp_path), segments(tmp_path)[0]
+    read = cache._bytes
+
+    def refuse(segment: Segment, number: int) -> bytes | None:
+        return None if segment.path == asked else read(segment, number)
+
+    monkeypatch.setattr(cache, "_bytes", refuse)
+    assert cache.compact().n_segments == 2
+    assert asked in segments(tmp_path)
+    assert len(reopened(tmp_path)) == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="quotes are no part of names there")
+@pytest.mark.parametrize("name", ["two words", "'ünï ☃'", "n" * 200, "~tilde"])
+def test_unusual_names_of_folders_work(tmp_path, name):
+    filled(tmp_path / name, range(2))
+    assert len(reopened(tmp_path / name)) == 2
+
+
+def test_a_relative_folder_stays_where_it_was_and_links_are_followed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    cache = DiskCache("rows")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cache.put(key(1), row(1))
+    cache.flush()
+    (tmp_path / "link").symlink_to(tmp_path / "rows")
+    for path in (tmp_path / "link", Path("../rows"), Path("~/rows")):
+        assert len(reopened(path)) == 1
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts in /proc")
