@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
 import os
-import platform
 from typing import Any
 
 from enformer_features import __version__
 from enformer_features.cli.console import OK, add_common, show
 from enformer_features.cli.options import SETTINGS, add_settings, settings
-
-PACKAGES = ("torch", "scikit-learn", "numpy", "pandas", "anndata", "xgboost", "skops")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print versions, devices, settings and weights; downloads nothing."""
     from enformer_features.inference.devices import available_devices
+    from enformer_features.storage.environment import environment
 
+    here = environment()
     described: dict[str, Any] = {
         "version": __version__,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "python": here["python"],
+        "packages": here["packages"],
         "devices": available_devices(),
         "cache_folder": _cache_folder(),
         "settings": _settings(args),
@@ -43,13 +40,6 @@ def run(args: argparse.Namespace) -> int:
     show(args, {f"setting {name}": _origin(**of) for name, of in of_settings.items()})
     show(args, {f"weights {name}": _presence(**of) for name, of in of_weights.items()})
     return OK
-
-
-def _version(package: str) -> str:
-    for name in (package, f"{package}-cpu"):  # xgboost has a variant of that name
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-    return "not installed"
 
 
 def _cache_folder() -> dict[str, str]:
