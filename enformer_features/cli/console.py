@@ -133,7 +133,7 @@ def note(args: argparse.Namespace, text: str) -> None:
 def show(args: argparse.Namespace, summary: Mapping[str, Any]) -> None:
     """Print a summary on standard output: one ``name: value`` per line, or JSON."""
     if args.json:
-        print(json.dumps(_plain(summary), indent=2, allow_nan=False))
+        print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     for name, value in summary.items():
         print(f"{name.replace('_', ' ')}: {_as_text(value)}")
@@ -173,14 +173,14 @@ def _as_text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return what JSON can hold; numbers that are not finite become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # of numpy
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | None) else str(value)

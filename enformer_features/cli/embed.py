@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     rows = read_rows(args)
     outputs.check_names(target, rows, args)
     if args.dry_run:
-        return outputs.show_plan(args, embedder, rows, [target])
+        return outputs.show_plan(
+            args, embedder, rows, [target, *outputs.sidecars_of(target)]
+        )
     outputs.keep_rows(args, embedder)
     began = time.perf_counter()
     result = outputs.embed(embedder, rows)

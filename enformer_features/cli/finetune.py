@@ -161,7 +161,9 @@ def run(args: argparse.Namespace) -> int:
         "n_targets": targets.shape[1],
     }
     if args.dry_run:
-        return _show_plan(args, plan, counts, [out, scores_file])
+        return _show_plan(
+            args, plan, counts, [out, scores_file, *outputs.sidecars_of(scores_file)]
+        )
     composition = measured.composition(embedder, rows, good) if args.holdout else None
     _fit(regressor, training, args, state)
     _save(regressor, out, args)
@@ -184,7 +186,7 @@ def run(args: argparse.Namespace) -> int:
     failed = outputs.failed_rows(reasons)
     more = {"validation_groups": plan.validation_groups, "failed": failed}
     summary = {"out": str(out), **counts, **more, **_fitted(regressor)}
-    measured.tell(args, scores, scores_file, summary)
+    measured.tell(args, scores, scores_file, summary, embedder.provenance())
     return PARTIAL if failed else OK
 
 

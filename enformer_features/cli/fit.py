@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "n_targets": targets.shape[1],
     }
     if args.dry_run:
-        files = [model_file, scores_file]
+        files = [model_file, scores_file, *outputs.sidecars_of(scores_file)]
         return outputs.show_plan(args, embedder, rows, files, **counts)
     outputs.keep_rows(args, embedder)
     composition = None
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         "trained_weights": result.is_trained,
         "weights_digest": result.provenance["weights_digest"],
     }
-    measured.tell(args, scores, scores_file, summary)
+    measured.tell(args, scores, scores_file, summary, result.provenance)
     return PARTIAL if result.failed else OK
 
 

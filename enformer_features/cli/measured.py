@@ -11,6 +11,7 @@ from enformer_features.cli import outputs
 from enformer_features.cli.console import note, show
 from enformer_features.cli.heads import predict, ridge
 from enformer_features.cli.options import read_rows
+from enformer_features.cli.sidecars import sidecar_of, write_sidecar
 from enformer_features.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def check_scores(
         msg = "--scores needs rows to score: name a chromosome with --holdout"
         raise InputError(msg)
     outputs.check_table_suffix(args.scores)
-    scores_file = outputs.check_file(args, args.scores, inputs)
-    if scores_file == model:
+    scores_file = outputs.check_described(args, args.scores, inputs)
+    if model in (scores_file, *outputs.sidecars_of(scores_file)):
         msg = f"-o and --scores are the same file, {model}; give two"
         raise InputError(msg)
     return scores_file
@@ -183,10 +184,13 @@ def tell(
     scores: pd.DataFrame | None,
     scores_file: Path | None,
     summary: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> None:
     """Write or print the scores, and with ``--json`` a summary."""
     if scores is not None and scores_file is not None:
+        sidecar_of(scores_file).unlink(missing_ok=True)
         outputs.write_table(scores, scores_file, index=False)
+        write_sidecar(scores_file, args, provenance, summary)
         note(args, f"scores: {scores_file}")
     if args.json:
         rows = [] if scores is None else scores.to_dict("records")

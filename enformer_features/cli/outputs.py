@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enformer_features.cli.console import OK, show, when_stopped
+from enformer_features.cli.sidecars import sidecar_of, write_sidecar
 from enformer_features.exceptions import InputError, UntrainedWeightsWarning, warn
 
 if TYPE_CHECKING:
@@ -107,8 +108,24 @@ def check_table(args: argparse.Namespace, inputs: Iterable[str]) -> Path | None:
             msg = "--json needs the standard output for its summary; give -o FILE"
             raise InputError(msg)
         return None
-    _suffix(args.out)
-    return check_file(args, args.out, inputs)
+    return check_described(args, args.out, inputs)
+
+
+def check_described(args: argparse.Namespace, path: str, inputs: Iterable[str]) -> Path:
+    """Refuse a file that must not be written, or beside which its origin cannot be."""
+    _suffix(path)
+    inputs = list(inputs)
+    target = check_file(args, path, inputs)
+    for sidecar in sidecars_of(target):
+        check_file(args, str(sidecar), inputs)
+    return target
+
+
+def sidecars_of(target: Path | None) -> list[Path]:
+    """Return the files that tell where a table comes from; AnnData tells itself."""
+    if target is None or _suffix(target) == ".h5ad":
+        return []
+    return [sidecar_of(target)]
 
 
 def check_file(args: argparse.Namespace, path: str, inputs: Iterable[str]) -> Path:
@@ -198,12 +215,19 @@ def write(result: Result, target: Path | None, args: argparse.Namespace) -> None
     """Write rows in the form that the suffix asks for, whole or not at all."""
     if target is None:
         _as_table(result).to_csv(sys.stdout, sep="\t", index_label="name")
-    elif _suffix(target) == ".h5ad":
+        return
+    for sidecar in sidecars_of(target):
+        sidecar.unlink(missing_ok=True)  # it tells of the file that is replaced
+    if _suffix(target) == ".h5ad":
         _write_h5ad(result, target, args)
     elif _suffix(target) == ".npz":
         _write_npz(result, target)
     else:
         write_table(_as_table(result), target, index_label="name")
+    if sidecars_of(target):
+        n_rows, n_columns = result.values.shape
+        of_rows = {"n_rows": n_rows, "n_columns": n_columns, "failed": result.failed}
+        write_sidecar(target, args, result.provenance, of_rows)
 
 
 def write_table(table: pd.DataFrame, target: Path, **options: Any) -> None:

@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     outputs.check_names(target, rows, args)
     predict, embedder = _predictor(args)
     if args.dry_run:
-        return outputs.show_plan(args, embedder, rows, [target])
+        return outputs.show_plan(
+            args, embedder, rows, [target, *outputs.sidecars_of(target)]
+        )
     result = predict(rows)
     outputs.write(result, target, args)
     if args.json:

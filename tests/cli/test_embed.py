@@ -1,4 +1,5 @@
 import argparse
+import hashlib
 import inspect
 import io
 import json
@@ -216,6 +217,54 @@ def test_files_that_must_not_be_written_are_refused_first(
     assert done.code == 2
     assert message in done.err
     assert (tmp_path / "there.tsv").read_text() == "mine"
+
+
+def told_of(file):
+    return json.loads(file.with_name(f"{file.name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["features.tsv", "features.csv.gz", "features.npz"])
+def test_a_file_beside_a_table_tells_where_it_comes_from(cli, toy, tmp_path, name):
+    file = tmp_path / name
+    assert cli("embed", *toy.options, "--strand", "ignore", "-o", file).code == 0
+    told = told_of(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert told["file"] == {
+        **{"name": name, "bytes": file.stat().st_size, "sha256": f"sha256:{digest}"}
+    }
+    embedder = EnformerEmbedder(
+        "untrained-tiny", genome=toy.genome, sequence_length=LENGTH, strand="ignore"
+    )
+    provenance = embedder.provenance()
+    assert {key: told["provenance"][key] for key in provenance} == provenance
+    assert told["result"] == {"n_rows": 12, "n_columns": 192, "failed": []}
+    assert (told["command"], told["options"]["strand"]) == ("embed", "ignore")
+    assert [read["path"] for read in told["inputs"]] == [str(toy.genes)]
+    assert told["environment"]["packages"]["numpy"] == np.__version__
+
+
+def test_anndata_and_standard_output_have_no_file_beside_them(cli, toy, tmp_path):
+    cli("embed", *toy.options, "-o", tmp_path / "features.h5ad")
+    cli("embed", *toy.options)
+    assert [file.name for file in tmp_path.iterdir()] == ["features.h5ad"]
+
+
+def test_the_file_beside_a_table_is_checked_and_replaced_like_it(
+    cli, toy, tmp_path, exploding
+):
+    file, beside = tmp_path / "features.tsv", tmp_path / "features.tsv.json"
+    beside.write_text("mine")
+    done = cli("embed", *toy.options, "--weights", exploding, "-o", file)
+    assert (done.code, f"{beside} exists" in done.err) == (2, True)
+    assert beside.read_text() == "mine"
+    assert cli("embed", *toy.options, "-o", file, "--overwrite").code == 0
+    assert told_of(file)["file"]["name"] == "features.tsv"
+
+
+def test_a_dry_run_names_the_file_beside_a_table(cli, toy, tmp_path):
+    done = cli("embed", *toy.options, "-o", tmp_path / "a.tsv", "--dry-run", "--json")
+    written = [str(tmp_path / name) for name in ("a.tsv", "a.tsv.json")]
+    assert json.loads(done.out)["would_write"] == written
 
 
 def test_overwrite_replaces_a_file(cli, toy, tmp_path):

@@ -82,6 +82,24 @@ def test_scores_and_summary_can_be_files_and_json(fit, tmp_path):
     assert summary["scores"][0]["pearson"] == pytest.approx(table["pearson"][0])
 
 
+def test_a_file_beside_the_scores_tells_where_they_come_from(fit, toy, tmp_path):
+    scores_file = tmp_path / "scores.csv"
+    fit("--holdout", "chr3", "--scores", scores_file)
+    told = json.loads((tmp_path / "scores.csv.json").read_text())
+    assert told["file"]["name"] == "scores.csv"
+    assert (told["result"]["n_fitted"], told["options"]["holdout"]) == (8, ["chr3"])
+    assert told["provenance"]["weights_digest"].startswith("untrained:")
+    read = [str(toy.genes), str(toy.expression)]
+    assert [file["path"] for file in told["inputs"]] == read
+
+
+def test_the_model_does_not_take_the_place_of_that_file(cli, toy, tmp_path):
+    scores = ("--holdout", "chr3", "--scores", tmp_path / "scores.tsv")
+    out = ("-o", tmp_path / "scores.tsv.json")
+    done = cli("fit", *toy.options, "--targets", toy.expression, *scores, *out)
+    assert (done.code, "are the same file" in done.err) == (2, True)
+
+
 def test_without_held_out_rows_nothing_is_scored(fit):
     file, done = fit()
     assert (done.code, done.out) == (0, "")

@@ -217,7 +217,7 @@ def test_a_dry_run_of_a_tuned_network_predicts_nothing(cli, toy, tuned, tmp_path
     file = tmp_path / "predictions.tsv"
     options = ("predict", tuned, "--genes", toy.genes, "-o", file)
     plan = json.loads(cli(*options, "--dry-run", "--json").out)
-    assert (plan["n_rows"], plan["would_write"]) == (12, [str(file)])
+    assert (plan["n_rows"], plan["would_write"]) == (12, [str(file), f"{file}.json"])
     assert not file.exists()
 
 
