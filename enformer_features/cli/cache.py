@@ -16,7 +16,7 @@ _ACTIONS = {
     "info": "count what is there",
     "verify": "check every row; exit code 1 if any is damaged",
     "prune": "remove damaged files, and those not used for longest beyond --max-size",
-    "compact": "merge small files into large ones",
+    "compact": "merge small files into large ones, without what is damaged",
 }
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)

@@ -235,12 +235,9 @@ class DiskCache:
             for path, segment in sorted(self._segments.items()):
                 if segment is None:
                     continue
-                wrong = [
-                    row
-                    for row in range(len(segment.keys))
-                    if self._values(segment, row) is None
+                damaged += [
+                    f"{path.name} row {row}" for row in self._damaged_rows(segment)
                 ]
-                damaged += [f"{path.name} row {row}" for row in wrong]
         return self._report(damaged)
 
     def info(self) -> CacheReport:
@@ -281,7 +278,7 @@ class DiskCache:
         return self.info()
 
     def compact(self) -> CacheReport:
-        """Merge small segments into large ones, and leave out what is damaged.
+        """Merge small segments into large ones, and remove what is damaged.
 
         Others may read and write meanwhile: an old segment goes only when the rows
         that it held are on disk again.
@@ -293,17 +290,19 @@ class DiskCache:
         """
         with self._lock:
             self.refresh()
-            small = [
-                segment
-                for segment in self._segments.values()
-                if segment is not None and segment.n_bytes < BUFFER_BYTES
-            ]
+            for path in self._broken():
+                _remove(path)
             kinds: dict[tuple[int, str], list[Segment]] = {}
-            for segment in small:
+            damaged = set()
+            for segment in filter(None, self._segments.values()):
                 kind = segment.width, repr(sorted(segment.about.items()))
+                if self._damaged_rows(segment):
+                    damaged.add(kind)
+                elif segment.n_bytes >= BUFFER_BYTES:
+                    continue
                 kinds.setdefault(kind, []).append(segment)
-            for segments in kinds.values():
-                if len(segments) > 1:
+            for kind, segments in kinds.items():
+                if len(segments) > 1 or kind in damaged:
                     self._merge(segments)
         return self.info()
 
@@ -383,6 +382,10 @@ class DiskCache:
             return None
         self._touch(segment.path)
         return segment.decode(row, raw)
+
+    def _damaged_rows(self, segment: Segment) -> list[int]:
+        rows = range(len(segment.keys))
+        return [row for row in rows if self._values(segment, row) is None]
 
     def _bytes(self, segment: Segment, row: int) -> bytes | None:
         """Return what stands in the place of a row; None where nothing can be read."""
