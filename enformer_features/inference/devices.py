@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from numbers import Integral
 from typing import Any
 
@@ -14,6 +15,19 @@ from enformer_features.model.config import EnformerConfig
 logger = logging.getLogger("enformer_features")
 
 LARGEST_AUTO_BATCH = 8
+
+
+def _compute_alone() -> None:
+    """Let a forked child compute on one thread.
+
+    Those of OpenMP stayed in the parent: a child that hands work to them waits for
+    ever.
+    """
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_compute_alone)
 
 
 def available_devices() -> list[str]:
