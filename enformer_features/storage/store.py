@@ -33,26 +33,34 @@ from enformer_features.storage.store_arrays import (
     flush_tree,
     write_skeleton,
 )
+from enformer_features.storage.store_check import StoreReport
 from enformer_features.storage.store_folder import (
-    MANIFEST,
     PARTIAL,
-    PLAN,
-    UNITS,
     Store,
-    StoreStatus,
     hidden_sibling,
     partial_folder,
+)
+from enformer_features.storage.store_manifest import (
+    MANIFEST,
+    PLAN,
+    UNITS,
+    damaged_files,
+    read_manifest,
     read_plan,
     write_manifest,
 )
+from enformer_features.storage.store_markers import StoreStatus
 from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import (
-    file_digest,
-    read_record,
-    write_record,
-)
+from enformer_features.storage.store_records import file_digest, write_record
 
-__all__ = ["Store", "StorePlan", "StoreStatus", "create_store", "open_store"]
+__all__ = [
+    "Store",
+    "StorePlan",
+    "StoreReport",
+    "StoreStatus",
+    "create_store",
+    "open_store",
+]
 
 SUFFIX = ".zarr"
 
@@ -238,14 +246,12 @@ def _is_of(folder: Path, plan: StorePlan) -> bool:
     """Tell whether a folder was made for a plan, though a record may be damaged."""
     try:
         return read_plan(folder).digest == plan.digest
-    except StoreError:
+    except StoreError as error:
         try:
-            manifest = read_record(folder / MANIFEST)
+            manifest = read_manifest(folder)
         except OSError:
-            manifest = None
-        if manifest is None:
-            raise
-    return bool(manifest["plan"] == plan.digest)
+            raise error from None
+        return bool(manifest["plan"] == plan.digest)
 
 
 def _refuse(target: Path, folder: Path, plan: StorePlan) -> None:
@@ -282,7 +288,7 @@ def _go_on(target: Path, folder: Path, skeleton: _Skeleton) -> Store:
     """Open a store of the same plan, and restore what is damaged beside its values."""
     try:
         store = Store(target, folder)
-        is_whole = not store.damaged_files()
+        is_whole = not damaged_files(folder, is_finished=store.is_finished)
     except StoreError:
         is_whole = False
     if not is_whole:

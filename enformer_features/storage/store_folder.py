@@ -1,4 +1,4 @@
-"""The folder of a store: units, their markers, and all that says what they are."""
+"""The folder of a store: units go in, rows come out, and it gets its name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,68 +19,32 @@ from enformer_features.storage.files import atomic_write, flush_folder
 from enformer_features.storage.store_arrays import (
     EXTRA,
     HEADER,
-    OURS,
     REASONS,
     encode,
     open_values,
     read_table,
     unit_file,
 )
-from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import (
-    file_digest,
-    read_record,
-    write_record,
+from enformer_features.storage.store_check import StoreReport, verify
+from enformer_features.storage.store_manifest import (
+    PLAN,
+    PLAN_AGAIN,
+    REASONS_FILE,
+    UNITS,
+    check_files,
+    read_manifest,
+    read_plan,
+    write_manifest,
+)
+from enformer_features.storage.store_markers import (
+    Markers,
+    StoreStatus,
+    status_of,
+    summary,
 )
 from enformer_features.storage.store_values import checked_values
 
-SCHEMA = 1
 PARTIAL = ".partial"
-PLAN = f"{OURS}/plan.json"
-MANIFEST = f"{OURS}/manifest.json"
-UNITS = f"{OURS}/units"
-PLAN_AGAIN = "plan it again with the same rows and settings, which restores what it is"
-
-_REASONS_FILE = f"{REASONS}/c/0"
-
-
-@dataclass(frozen=True)
-class StoreStatus:
-    """How far a store is.
-
-    Parameters
-    ----------
-    path : Path
-        Where it is, or will be when it is finished.
-    is_finished : bool
-    n_units, n_done : int
-    n_rows, n_rows_done : int
-    n_bytes : int
-        Of the values that are there.
-    attempts : int
-        How often a unit was begun, over all units.
-    seconds : float
-        That the units took, as far as their makers said.
-    reasons : int
-        Rows of NaN with a reason.
-    begun : dict of int to int
-        Units that were begun and are not done, and how often they were begun.
-    damaged : list of str
-        Markers that cannot be read.
-    """
-
-    path: Path
-    is_finished: bool
-    n_units: int
-    n_done: int
-    n_rows: int
-    n_rows_done: int
-    n_bytes: int
-    attempts: int
-    seconds: float
-    reasons: int
-    begun: dict[int, int] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
 
 
 class Store:
@@ -96,7 +59,7 @@ class Store:
 
     Attributes
     ----------
-    path, folder : Path
+    path : Path
     plan : StorePlan
 
     Raises
@@ -107,12 +70,27 @@ class Store:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path = path
-        self.folder = folder
         self.plan = read_plan(folder)
+        self._folder = folder
         self._header: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, {len(self._done())} of {self.n_units} units)"
+        done = len(self._markers.done())
+        return f"Store({str(self.path)!r}, {done} of {self.n_units} units)"
+
+    @property
+    def folder(self) -> Path:
+        """Where the store is now; others may have finished it meanwhile."""
+        if not self._folder.is_dir():
+            self._folder = self._found_again()
+        return self._folder
+
+    def _found_again(self) -> Path:
+        for folder in (self.path, partial_folder(self.path)):
+            if folder.is_dir() and read_plan(folder).digest == self.plan.digest:
+                return folder
+        msg = f"{self._folder} is gone: it was removed meanwhile"
+        raise StoreError(msg)
 
     @property
     def is_finished(self) -> bool:
@@ -124,6 +102,10 @@ class Store:
         """Number of units."""
         return self.plan.n_units
 
+    @property
+    def _markers(self) -> Markers:
+        return Markers(self.folder / UNITS, self.plan)
+
     def unit_rows(self, unit: int) -> slice:
         """Return the rows of a unit."""
         return self.plan.rows_of(unit)
@@ -131,7 +113,7 @@ class Store:
     def is_done(self, unit: int) -> bool:
         """Tell whether a unit is on the disk."""
         self.plan.rows_of(unit)
-        return self.marker_path(unit).exists()
+        return self._markers.path(unit).exists()
 
     def pending(self, part: tuple[int, int] | None = None) -> list[int]:
         """Return the units that are still to be computed.
@@ -146,15 +128,13 @@ class Store:
         list of int
             In ascending order.
         """
-        done = self._done()
-        units = range(self.n_units) if part is None else self._units_of(*part)
-        return [unit for unit in units if unit not in done]
-
-    def _units_of(self, i: int, n: int) -> range:
-        if not 1 <= i <= n:
-            msg = f"part {i} of {n}: parts are counted from 1 to {max(n, 1)}"
+        first, step = (1, 1) if part is None else part
+        if not 1 <= first <= step:
+            msg = f"part {first} of {step}: parts are counted from 1 to {max(step, 1)}"
             raise InputError(msg)
-        return range(i - 1, self.n_units, n)
+        done = self._markers.done()
+        units = range(first - 1, self.n_units, step)
+        return [unit for unit in units if unit not in done]
 
     def begin_unit(self, unit: int) -> int:
         """Note that a unit is about to be computed, and return how often it was.
@@ -165,13 +145,7 @@ class Store:
             If the store cannot be written.
         """
         self.plan.rows_of(unit)
-        path = self.marker_path(unit).with_suffix(".begun")
-        try:
-            with path.open("ab") as file:
-                file.write(b".")
-            return path.stat().st_size
-        except OSError as error:
-            raise self._unwritable(error) from error
+        return self._markers.begin(unit)
 
     def write_unit(
         self,
@@ -199,7 +173,7 @@ class Store:
             If shape, reasons or values do not fit.
         StoreError
             If values do not fit into float16, the disk is full, or the store was
-            finished or removed meanwhile.
+            removed meanwhile.
         """
         about = dict(about or {})
         reasons = {int(row): text for row, text in about.pop("reasons", {}).items()}
@@ -208,24 +182,17 @@ class Store:
             return
         content = encode(self._checked_header(), self.plan.rows_of(unit), rows)
         self._write(unit_file(self.plan, unit), content)
-        begun = self.marker_path(unit).with_suffix(".begun")
         marker = {
-            "unit": unit,
-            "plan": self.plan.digest,
             "n_rows": len(rows),
             "sha256": hashlib.sha256(rows.data).hexdigest(),
             "file_sha256": hashlib.sha256(content).hexdigest(),
             "n_bytes": content.nbytes,
-            "attempts": begun.stat().st_size if begun.exists() else 1,
             "reasons": {str(row): reasons[row] for row in sorted(reasons)},
             "about": about,
         }
-        write_record(self.marker_path(unit), marker)
+        self._markers.write(unit, marker)
 
     def _write(self, name: str, content: memoryview) -> None:
-        if not (self.folder / PLAN).exists():
-            msg = f"{self.folder} is gone: it was finished or removed meanwhile"
-            raise StoreError(msg)
         path = self.folder / name
         with atomic_write(path, bytes_needed=content.nbytes) as temporary:
             temporary.write_bytes(content)
@@ -254,8 +221,8 @@ class Store:
         if step != 1:
             msg = f"rows are read with step 1, not {step}"
             raise InputError(msg)
-        units = self._units_with(first, stop)
-        if missing := sorted(set(units) - self._done()):
+        units = _units_with(first, stop, self.plan.unit_rows)
+        if missing := sorted({*units} - self._markers.done()):
             msg = f"{self.path}: units {first_few(missing)} are not computed yet"
             raise StoreError(msg)
         self._checked_header()
@@ -273,14 +240,13 @@ class Store:
                 raise StoreError(msg) from error
         return found
 
-    def _units_with(self, first: int, stop: int) -> range:
-        if first >= stop:
-            return range(0)
-        return range(first // self.plan.unit_rows, -(-stop // self.plan.unit_rows))
-
     def obs(self) -> pd.DataFrame:
         """Read the table of the rows, checked; ``reason`` is filled at the end."""
-        self._check_files(lambda name: name.startswith("obs/"))
+        check_files(
+            self.folder,
+            is_finished=self.is_finished,
+            is_wanted=lambda name: name.startswith("obs/"),
+        )
         return read_table(self.folder, "obs")
 
     def extra_array(self, name: str, rows: slice = slice(None)) -> npt.NDArray[Any]:
@@ -293,20 +259,23 @@ class Store:
         StoreError
             If it is damaged.
         """
-        folder = self.folder / EXTRA / name
-        if not (folder / HEADER).exists():
+        part = f"{EXTRA}/{name}/"
+        files = [file for file in self.manifest()["files"] if file.startswith(part)]
+        if not files:
             msg = f"{self.path} has no extra array {name!r}"
             raise InputError(msg)
-        self._check_files(lambda file: file == f"{EXTRA}/{name}/{HEADER}")
+        check_files(
+            self.folder,
+            is_finished=self.is_finished,
+            is_wanted=lambda file: file == part + HEADER,
+        )
         try:
-            return np.asarray(open_values(folder)[rows])
+            for file in files:  # one that is absent would be read as zeros
+                (self.folder / file).stat()
+            return np.asarray(open_values(self.folder / part)[rows])
         except Exception as error:  # whatever damaged bytes do to a decoder
-            msg = f"{folder} is damaged; {PLAN_AGAIN}"
+            msg = f"{self.folder / part} is damaged; {PLAN_AGAIN}"
             raise StoreError(msg) from error
-
-    def marker_path(self, unit: int) -> Path:
-        """Return the file that says that a unit is done."""
-        return self.folder / UNITS / f"{unit}.json"
 
     def marker(self, unit: int) -> dict[str, Any]:
         """Return what is known of a unit that is done.
@@ -318,60 +287,54 @@ class Store:
         StoreError
             If its marker is damaged.
         """
-        found = read_record(self.marker_path(unit))
-        if found["unit"] != unit or found["plan"] != self.plan.digest:
-            msg = f"{self.marker_path(unit)} is the marker of another unit or store"
-            raise StoreError(msg)
-        return found
-
-    def _done(self) -> set[int]:
-        with os.scandir(self.folder / UNITS) as entries:
-            names = [entry.name for entry in entries]
-        return {
-            int(name.removesuffix(".json"))
-            for name in names
-            if name.endswith(".json") and not name.startswith(".")
-        }
-
-    def _begun(self) -> dict[int, int]:
-        with os.scandir(self.folder / UNITS) as entries:
-            return {
-                int(entry.name.removesuffix(".begun")): entry.stat().st_size
-                for entry in entries
-                if entry.name.endswith(".begun")
-            }
+        return self._markers.read(unit)
 
     def markers(self) -> tuple[dict[int, dict[str, Any]], list[int]]:
         """Return the markers by unit, and the units whose markers are damaged."""
-        found, damaged = {}, []
-        for unit in sorted(self._done()):
-            try:
-                found[unit] = self.marker(unit)
-            except FileNotFoundError:  # dropped meanwhile
-                continue
-            except StoreError:
-                damaged.append(unit)
-        return found, damaged
+        return self._markers.read_all()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the record of all files beside the values, and of the run.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged or absent.
+        """
+        return read_manifest(self.folder)
 
     def status(self) -> StoreStatus:
         """Count what is there, from the markers."""
-        markers, damaged = self.markers()
-        begun = self._begun()
-        return StoreStatus(
-            path=self.path,
-            is_finished=self.is_finished,
-            n_units=self.n_units,
-            n_done=len(markers),
-            n_rows=self.plan.n_rows,
-            n_rows_done=sum(marker["n_rows"] for marker in markers.values()),
-            n_bytes=sum(marker["n_bytes"] for marker in markers.values()),
-            attempts=sum(marker["attempts"] for marker in markers.values())
-            + sum(begun[unit] for unit in begun.keys() - markers.keys()),
-            seconds=_seconds(markers.values()),
-            reasons=sum(len(marker["reasons"]) for marker in markers.values()),
-            begun={unit: begun[unit] for unit in sorted(begun.keys() - markers.keys())},
-            damaged=[f"unit {unit}: marker" for unit in damaged],
-        )
+        return status_of(self.path, self._markers, is_finished=self.is_finished)
+
+    def verify(self, *, repair: bool = False) -> StoreReport:
+        """Compare every byte with what was written.
+
+        Parameters
+        ----------
+        repair : bool
+            Whether damaged units are dropped, so that they are pending again; a
+            finished store is unfinished then. Other files are restored by
+            :func:`create_store`.
+
+        Returns
+        -------
+        StoreReport
+        """
+        report = verify(self.folder, self.plan, is_finished=self.is_finished)
+        if not repair or not report.units:
+            return report
+        self._reopen()
+        for unit in report.units:
+            self._markers.path(unit).unlink(missing_ok=True)
+            (self.folder / unit_file(self.plan, unit)).unlink(missing_ok=True)
+        return report
+
+    def _reopen(self) -> None:
+        if self.is_finished:
+            folder = partial_folder(self.path)
+            _rename(self.path, folder)
+            self._folder = folder
 
     def finalize(self, *, overwrite: bool = False) -> Path:
         """Give the store its name, when all units are done; may be repeated.
@@ -395,19 +358,15 @@ class Store:
         if self.is_finished:
             return self.path
         markers = self._complete_markers()
-        self._check_files()
-        self._check_target(overwrite)
-        reasons = np.full(self.plan.n_rows, "", dtype=object)
-        for marker in markers:
-            for row, text in marker["reasons"].items():
-                reasons[int(row)] = text
-        header = (self.folder / REASONS / HEADER).read_bytes()
-        (self.folder / _REASONS_FILE).parent.mkdir(exist_ok=True)
-        self._write(_REASONS_FILE, encode(header, slice(0, len(reasons)), reasons))
+        check_files(self.folder, is_finished=False)
+        if os.path.lexists(self.path) and not overwrite:
+            msg = f"{self.path} exists; remove it, or replace it (overwrite=True)"
+            raise StoreError(msg)
+        self._write_reasons(markers)
         self._remove_leftovers()
-        files = [*self.manifest()["files"], _REASONS_FILE]
-        write_manifest(self.folder, self.plan, files, _summary(markers))
-        self._rename()
+        files = [*self.manifest()["files"], REASONS_FILE]
+        write_manifest(self.folder, self.plan, files, summary(markers))
+        self._publish()
         return self.path
 
     def _complete_markers(self) -> list[dict[str, Any]]:
@@ -434,10 +393,14 @@ class Store:
         path = self.folder / unit_file(self.plan, unit)
         return path.is_file() and path.stat().st_size == marker["n_bytes"]
 
-    def _check_target(self, overwrite: bool) -> None:
-        if os.path.lexists(self.path) and not overwrite:
-            msg = f"{self.path} exists; remove it, or replace it (overwrite=True)"
-            raise StoreError(msg)
+    def _write_reasons(self, markers: list[dict[str, Any]]) -> None:
+        reasons = np.full(self.plan.n_rows, "", dtype=object)
+        for marker in markers:
+            for row, text in marker["reasons"].items():
+                reasons[int(row)] = text
+        header = (self.folder / REASONS / HEADER).read_bytes()
+        (self.folder / REASONS_FILE).parent.mkdir(exist_ok=True)
+        self._write(REASONS_FILE, encode(header, slice(0, len(reasons)), reasons))
 
     def _remove_leftovers(self) -> None:
         """Remove what killed writers left; all units are done."""
@@ -445,77 +408,31 @@ class Store:
             for path in (self.folder / name).glob(f".*{PARTIAL}"):
                 path.unlink(missing_ok=True)
 
-    def _rename(self) -> None:
+    def _publish(self) -> None:
+        """Rename; an old store goes only when the new one has its place."""
         old = None
-        try:
-            if os.path.lexists(self.path):
-                old = hidden_sibling(self.path)
-                self.path.rename(old)
-            self.folder.rename(self.path)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        flush_folder(self.path.parent)
-        self.folder = self.path
+        if os.path.lexists(self.path):
+            old = hidden_sibling(self.path)
+            _rename(self.path, old)
+        _rename(self.folder, self.path)
+        self._folder = self.path
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-
-    def manifest(self) -> dict[str, Any]:
-        """Return the record of all files beside the values, and of the run.
-
-        Raises
-        ------
-        StoreError
-            If it is damaged or absent.
-        """
-        path = self.folder / MANIFEST
-        try:
-            return read_record(path)
-        except FileNotFoundError as error:
-            msg = f"{path} is missing; {PLAN_AGAIN}"
-            raise StoreError(msg) from error
-
-    def damaged_files(
-        self, is_wanted: Callable[[str], bool] = lambda name: True
-    ) -> list[str]:
-        """Return the files beside the values that are not as they were written.
-
-        Parameters
-        ----------
-        is_wanted : callable
-            Whether a file, named from the store's folder, is looked at.
-        """
-        damaged = []
-        for name, digest in self.manifest()["files"].items():
-            # filled by finalize, which may have been interrupted
-            is_open = name == _REASONS_FILE and not self.is_finished
-            if not is_wanted(name) or is_open:
-                continue
-            path = self.folder / name
-            if not path.is_file() or file_digest(path) != digest:
-                damaged.append(name)
-        return damaged
-
-    def _check_files(
-        self, is_wanted: Callable[[str], bool] = lambda name: True
-    ) -> None:
-        if damaged := self.damaged_files(is_wanted):
-            msg = f"{self.path}: {first_few(damaged)} are damaged; {PLAN_AGAIN}"
-            raise StoreError(msg)
 
     def _checked_header(self) -> bytes:
         """Return the array's header, which decides how every value is read."""
         if self._header is None:
             name = f"{self.plan.array}/{HEADER}"
-            self._check_files(lambda file: file in (name, PLAN))
+            check_files(
+                self.folder,
+                is_finished=self.is_finished,
+                is_wanted=lambda file: file in (name, PLAN),
+            )
             self._header = (self.folder / name).read_bytes()
         return self._header
 
     def _repair(self) -> str:
         return f"run `enformer-features store verify --repair {self.path}`"
-
-    def _unwritable(self, error: OSError) -> StoreError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return StoreError(f"{self.folder} cannot be written: {reason}")
 
 
 def partial_folder(path: Path) -> Path:
@@ -528,69 +445,17 @@ def hidden_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
 
 
-def read_plan(folder: Path) -> StorePlan:
-    """Read the plan of a store.
+def _units_with(first: int, stop: int, unit_rows: int) -> range:
+    """Return the units that have rows from `first` up to `stop`."""
+    if first >= stop:
+        return range(0)
+    return range(first // unit_rows, -(-stop // unit_rows))
 
-    Raises
-    ------
-    StoreError
-        If the folder is no store, or the plan is damaged.
-    """
+
+def _rename(old: Path, new: Path) -> None:
     try:
-        return StorePlan.from_json(read_record(folder / PLAN))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        msg = (
-            f"{folder} is no store of this package (it has no {PLAN}); choose "
-            "another path"
-        )
+        old.rename(new)
+    except OSError as error:
+        msg = f"{old} could not be renamed to {new}: {error.strerror or error}"
         raise StoreError(msg) from error
-    except StoreError as error:
-        msg = f"{folder}: its plan is damaged; {PLAN_AGAIN}"
-        raise StoreError(msg) from error
-
-
-def write_manifest(
-    folder: Path,
-    plan: StorePlan,
-    files: Iterable[str],
-    run: dict[str, Any] | None = None,
-) -> None:
-    """Write what is in a store beside the values, with digests, and how it was made.
-
-    Parameters
-    ----------
-    folder : Path
-    plan : StorePlan
-    files : iterable of str
-        Named from the folder.
-    run : dict, optional
-        What the markers say together, when all units are done.
-    """
-    record = {
-        "schema": SCHEMA,
-        "plan": plan.digest,
-        "settings": plan.settings,
-        "info": plan.info,
-        "files": {name: file_digest(folder / name) for name in sorted({*files})},
-        "run": run,
-    }
-    write_record(folder / MANIFEST, record)
-
-
-def _summary(markers: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "units": [marker["sha256"] for marker in markers],
-        "attempts": sum(marker["attempts"] for marker in markers),
-        "seconds": _seconds(markers),
-        "rows_with_reasons": sum(len(marker["reasons"]) for marker in markers),
-        "devices": _said(markers, "device"),
-        "hosts": _said(markers, "host"),
-    }
-
-
-def _seconds(markers: Iterable[dict[str, Any]]) -> float:
-    return float(sum(marker["about"].get("seconds", 0.0) for marker in markers))
-
-
-def _said(markers: list[dict[str, Any]], key: str) -> list[str]:
-    return sorted({str(marker["about"].get(key, "unknown")) for marker in markers})
+    flush_folder(new.parent)

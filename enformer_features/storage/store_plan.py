@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class StorePlan:
         """Bytes of all values."""
         return self.n_rows * math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of all but `info`: equal for plans that give equal values."""
         return record_digest(self.to_json() | {"info": None})
