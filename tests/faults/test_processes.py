@@ -105,11 +105,12 @@ def embed_when_told() -> None:
         print(json.dumps({"wrong": n_wrong, "digest": digest}), flush=True)
 
 
-@short_and_full("rounds", 2, 20)
+@short_and_full("sizes", (2, 2), (4, 20))
 def test_processes_that_start_together_without_index_and_cache_all_agree(
-    tmp_path, children, figure, rounds
+    tmp_path, children, figure, sizes
 ):
-    started = [children.start(embed_when_told, stdin=subprocess.PIPE) for _ in range(4)]
+    n, rounds = sizes
+    started = [children.start(embed_when_told, stdin=subprocess.PIPE) for _ in range(n)]
     for child in started:
         assert child.stdout.readline() == "ready\n", child.stderr.read()
     told = []
