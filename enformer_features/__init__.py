@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from enformer_features.datasets import make_toy_genome
     from enformer_features.estimators.baselines import SequenceCompositionBaseline
     from enformer_features.estimators.embedder import EnformerEmbedder
+    from enformer_features.estimators.embedding_store import (
+        EmbeddingStore,
+        open_embedding_store,
+        plan_store,
+    )
     from enformer_features.estimators.persistence import load_model, save_model
     from enformer_features.genomics.genes import align, read_genes
     from enformer_features.genomics.genome import Genome
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "EmbeddingStore",
     "Enformer",
     "EnformerConfig",
     "EnformerEmbedder",
@@ -62,6 +68,8 @@ __all__ = [
     "align",
     "load_model",
     "make_toy_genome",
+    "open_embedding_store",
+    "plan_store",
     "read_genes",
     "read_regions",
     "read_tracks",
@@ -71,6 +79,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "EmbeddingStore": "estimators.embedding_store",
     "Enformer": "model.enformer",
     "EnformerConfig": "model.config",
     "EnformerEmbedder": "estimators.embedder",
@@ -83,6 +92,8 @@ _MODULES = {
     "align": "genomics.genes",
     "load_model": "estimators.persistence",
     "make_toy_genome": "datasets",
+    "open_embedding_store": "estimators.embedding_store",
+    "plan_store": "estimators.embedding_store",
     "read_genes": "genomics.genes",
     "read_regions": "genomics.regions",
     "read_tracks": "inference.tracks",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,14 @@ from enformer_features.estimators.parameters import (
     check_parameters,
     recipe_of,
     window_length,
+)
+from enformer_features.estimators.streaming import (
+    BINS_KEY,
+    changed,
+    make_output,
+    row_shape,
+    skeleton,
+    stream,
 )
 from enformer_features.estimators.targets import check_targets
 from enformer_features.exceptions import (
@@ -309,27 +318,67 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             raise InputError(msg)
         return self._embed(X)[1].n_computed
 
-    def embed_bins(self, X: Any) -> Floats:
+    @overload
+    def embed_bins(self, X: Any) -> Floats: ...
+
+    @overload
+    def embed_bins(
+        self,
+        X: Any,
+        *,
+        out: str | PathLike[str],
+        overwrite: bool = False,
+        dtype: str = "float32",
+    ) -> Path: ...
+
+    def embed_bins(
+        self,
+        X: Any,
+        *,
+        out: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+        dtype: str = "float32",
+    ) -> Floats | Path:
         """Compute every kept bin, unpooled; nothing is cached.
 
         Parameters
         ----------
         X : table or sequence of regions or sequences, n_rows
+        out : path, optional
+            ``*.zarr`` or ``*.h5ad``: write the bins there, some rows at a time, as
+            ``obsm["X_enformer_bins"]`` of an AnnData. A ``.zarr`` that was
+            interrupted is gone on with by the same call; a ``.h5ad`` begins again.
+        overwrite : bool, default=False
+            Whether an ``out`` of other content may be replaced.
+        dtype : {"float32", "float16"}, default="float32"
+            Of the values in ``out``.
 
         Returns
         -------
-        ndarray of float32, shape (n_rows, n_bins, n_bin_features)
-            11 MB per row for the published embedding.
+        ndarray of float32, shape (n_rows, n_bins, n_bin_features), or Path
+            11 MB per row for the published embedding. With ``out``, its path.
 
         Raises
         ------
         InputError, InputTypeError, GenomeError, WeightsError
             As :meth:`transform` does.
+        PlanMismatchError, StoreError
+            When ``out`` holds something else, or cannot be written.
         """
-        every_bin = self._copy(pooling=POOLS["flatten"], cache=None)
-        job, features = every_bin._embed(X)
-        n_bins = job.recipe.geometry.n_bins
-        return features.values.reshape(len(features.values), n_bins, -1)
+        if out is not None:
+            return stream(
+                self,
+                self._resolve(X),
+                out,
+                bins=True,
+                overwrite=overwrite,
+                dtype=dtype,
+            )
+        _refuse_dtype(dtype)
+        every_bin = changed(self, pooling=POOLS["flatten"], cache=None)
+        job = prepare(every_bin, self._resolve(X))
+        features = embed(job, None)
+        return features.values.reshape(len(job), *row_shape(job, bins=True))
 
     def windows(self, X: Any) -> pd.DataFrame:
         r"""Show what would be read and pooled for every row; runs nothing.
@@ -411,7 +460,33 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
             tower_share=job.layout.reads.plan(missing),
         )
 
-    def to_anndata(self, X: Any, *, make_unique: bool = False) -> AnnData:
+    @overload
+    def to_anndata(
+        self, X: Any, *, make_unique: bool = False, bins: bool = False
+    ) -> AnnData: ...
+
+    @overload
+    def to_anndata(
+        self,
+        X: Any,
+        *,
+        make_unique: bool = False,
+        bins: bool = False,
+        out: str | PathLike[str],
+        overwrite: bool = False,
+        dtype: str = "float32",
+    ) -> Path: ...
+
+    def to_anndata(
+        self,
+        X: Any,
+        *,
+        make_unique: bool = False,
+        bins: bool = False,
+        out: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+        dtype: str = "float32",
+    ) -> AnnData | Path:
         """Compute the features and put them into an AnnData with its provenance.
 
         Parameters
@@ -419,22 +494,53 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         X : table or sequence of regions or sequences, n_rows
         make_unique : bool, default=False
             Number repeated row names instead of refusing them.
+        bins : bool, default=False
+            Keep every bin, in ``obsm["X_enformer_bins"]``, instead of pooled rows.
+        out : path, optional
+            ``*.zarr`` or ``*.h5ad``: write there, some rows at a time; nothing is
+            cached. A ``.zarr`` that was interrupted is gone on with by the same call;
+            a ``.h5ad`` begins again.
+        overwrite : bool, default=False
+            Whether an ``out`` of other content may be replaced.
+        dtype : {"float32", "float16"}, default="float32"
+            Of the values in ``out``.
 
         Returns
         -------
-        AnnData, n_rows x n_features
+        AnnData, n_rows x n_features, or Path
             ``X`` the features, *obs* the regions and windows, *var* the features,
-            ``uns["enformer_features"]`` weights, genome, settings and version.
+            ``uns["enformer_features"]`` weights, genome, settings and version. With
+            ``out``, its path.
 
         Raises
         ------
         InputError, InputTypeError, GenomeError, WeightsError
             As :meth:`transform` does; also for names or columns that AnnData cannot
             keep, before anything is computed.
+        PlanMismatchError, StoreError
+            When ``out`` holds something else, or cannot be written.
         """
         from enformer_features.storage.export import check_obs, to_anndata
 
         samples = self._resolve(X)
+        if out is not None:
+            return stream(
+                self,
+                samples,
+                out,
+                bins=bins,
+                overwrite=overwrite,
+                dtype=dtype,
+                make_unique=make_unique,
+            )
+        _refuse_dtype(dtype)
+        if bins:
+            output = make_output(self, samples, bins=True, make_unique=make_unique)
+            features = embed(output.job, None)
+            adata = skeleton(output, features.reasons)
+            shape = len(output), *output.row_shape
+            adata.obsm[BINS_KEY] = features.values.reshape(shape)
+            return adata
         names = samples.names
         check_obs(pd.DataFrame(index=names), make_unique=make_unique)
         job = prepare(self, samples)
@@ -539,6 +645,8 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         job = prepare(self, self._resolve(X))
         return job, embed(job, cache_of(self))
 
-    def _copy(self, **changes: Any) -> Self:
-        """Return an embedder with other parameters, of the same class."""
-        return type(self)(**{**self.get_params(deep=False), **changes})
+
+def _refuse_dtype(dtype: str) -> None:
+    if dtype != "float32":
+        msg = f"dtype={dtype!r} is for values that are written: give out='bins.zarr'"
+        raise InputError(msg)

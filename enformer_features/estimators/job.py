@@ -156,7 +156,9 @@ class Job:
 
 
 def resolve(given: Parameters, X: Any) -> Samples:
-    """Bring ``X`` into one form, as the parameters ask for."""
+    """Bring ``X`` into one form, as the parameters ask for, if it is not yet."""
+    if isinstance(X, Samples):
+        return X
     return resolve_samples(
         X,
         sequence_length=window_length(given),
