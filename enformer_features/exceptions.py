@@ -80,6 +80,10 @@ class FailedWindowsWarning(EnformerFeaturesWarning):
     """Rows that became NaN because it was asked for; the message says why."""
 
 
+class FailedUnitsWarning(EnformerFeaturesWarning):
+    """Units of a store that no worker could compute; all others were."""
+
+
 class CacheWarning(EnformerFeaturesWarning):
     """Cached rows that cannot be read or kept; they are computed again."""
 

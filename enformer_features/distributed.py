@@ -1,0 +1,351 @@
+"""One store, many workers: a thin layer on dask.distributed (extra ``distributed``).
+
+A unit of a store is a task. Workers are told its number and the path of the store,
+never arrays; each opens store, genome and weights for itself, computes the unit and
+writes it, and answers with a count. Whatever dies, what was written stays, and the
+next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from enformer_features.estimators.embedding_store import (
+    EmbeddingStore,
+    open_embedding_store,
+)
+from enformer_features.exceptions import (
+    FailedUnitsWarning,
+    InputError,
+    MissingDependencyError,
+    first_few,
+    warn,
+)
+from enformer_features.storage.store import open_store
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+Places = tuple[tuple[str, str], ...]
+_Answers = tuple[list[bool], dict[int, BaseException]]
+_DIED = "every worker that began it died: has it too little memory?"
+_LOOPBACK = "127.0.0.1"
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What a call of :func:`embed` came to.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    n_units : int
+    n_known : int
+        Those that were there already.
+    n_computed : int
+        Those that were computed and written.
+    failed : dict of int to str
+        The others, and why.
+    """
+
+    path: Path
+    n_units: int
+    n_known: int
+    n_computed: int
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+def embed(
+    store: EmbeddingStore | str | PathLike[str],
+    client: Client,
+    *,
+    weights: str | PathLike[str] | None = None,
+    genome: str | PathLike[str] | None = None,
+    device: str | None = None,
+    resources: dict[str, float] | None = None,
+    verbose: bool | None = None,
+) -> EmbedReport:
+    """Compute the units of a store that are missing, on the workers of a cluster.
+
+    Parameters
+    ----------
+    store : EmbeddingStore or path
+        A planned store, on a file system that every worker sees under this path.
+    client : distributed.Client
+        Of a cluster with one worker per GPU, or one per few cores; one unit at a time
+        is computed in each process. See :func:`local_client`.
+    weights, genome, device : optional
+        Where the workers find them, if not where they were planned. Every worker
+        compares their digests with the plan's.
+    resources : dict, optional
+        What a worker must have, such as ``{"GPU": 1}``; see dask's resources.
+    verbose : bool or None
+        Progress bar; None shows one on a terminal.
+
+    Returns
+    -------
+    EmbedReport
+        Call ``store.finalize()`` when nothing failed.
+
+    Raises
+    ------
+    MissingDependencyError
+        When dask.distributed is not installed.
+    StoreError
+        When there is no such store.
+
+    Warns
+    -----
+    FailedUnitsWarning
+        When units failed. All others were computed; call again for these alone.
+
+    Notes
+    -----
+    A unit whose worker dies is begun again elsewhere, as often as the cluster's
+    ``distributed.scheduler.allowed-failures`` says (3). A unit with which worker after
+    worker dies fails, and may make others look alike that waited on the same workers;
+    each of these is therefore tried once more by itself.
+
+    When the caller is interrupted or killed, units that are being computed may still
+    be written, and no others are begun.
+
+    Examples
+    --------
+    A script, which needs the last two lines since workers import it::
+
+        from enformer_features.distributed import embed, local_client
+
+        def main():
+            with local_client(n_workers=2) as client:
+                print(embed("features.zarr", client))
+
+        if __name__ == "__main__":
+            main()
+    """
+    _check_installed()
+    opened = open_store(store.path if isinstance(store, EmbeddingStore) else store)
+    digest = opened.plan.digest
+    places = {"weights": weights, "genome": genome, "device": device}
+    given = {name: str(place) for name, place in places.items() if place is not None}
+    n_computed, failed = _compute(
+        client,
+        _embed_unit,
+        opened.pending(),
+        {"path": str(opened.path), "digest": digest, "places": tuple(given.items())},
+        name=f"enformer-features-{digest[:16]}",
+        resources=resources,
+        verbose=verbose,
+    )
+    n_units = opened.n_units
+    if failed:
+        warn(f"{opened.path}: {_summary(failed, n_units)}", FailedUnitsWarning)
+    n_known = n_units - n_computed - len(failed)
+    return EmbedReport(opened.path, n_units, n_known, n_computed, failed)
+
+
+@contextmanager
+def local_client(
+    n_workers: int | None = None,
+    *,
+    gpus: Sequence[int | str] = (),
+    threads: int | None = None,
+) -> Iterator[Client]:
+    """Start workers on this machine, reachable from this machine only.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Processes; by default one per GPU, or one in all.
+    gpus : sequence of int or str, optional
+        A worker for each, which sees no other: what ``CUDA_VISIBLE_DEVICES`` may
+        hold.
+    threads : int, optional
+        Of PyTorch in each worker; by default the cores are shared out.
+
+    Yields
+    ------
+    distributed.Client
+        Scheduler, workers and dashboard (``client.dashboard_link``) listen on the
+        loopback interface. Workers that die are replaced; all end with the block.
+
+    Raises
+    ------
+    InputError
+        When the number of workers cannot be used.
+    MissingDependencyError
+        When dask.distributed is not installed.
+
+    Notes
+    -----
+    A worker starts as a new process, which imports the script that started it: guard
+    the script's work by ``if __name__ == "__main__"``. Dask's limit of memory is off:
+    it does not see what PyTorch holds, and nothing else is kept in a worker.
+    """
+    _check_installed()
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    n_workers = _n_workers(n_workers, gpus)
+    threads = threads or max(1, (os.cpu_count() or 1) // n_workers)
+    workers = {
+        number: {
+            "cls": Nanny,
+            "options": {
+                "host": _LOOPBACK,
+                "nthreads": 1,
+                "memory_limit": 0,
+                "dashboard": False,
+                "env": _environment(threads, gpus[number] if gpus else None),
+                "silence_logs": logging.CRITICAL,
+            },
+        }
+        for number in range(n_workers)
+    }
+    # Other ways to ask for it leave the dashboard open to the network.
+    options = {"host": _LOOPBACK, "port": 0, "dashboard_address": f"{_LOOPBACK}:0"}
+    scheduler = {"cls": Scheduler, "options": options}
+    with (
+        SpecCluster(workers, scheduler, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _n_workers(n_workers: int | None, gpus: Sequence[int | str]) -> int:
+    chosen = n_workers if n_workers is not None else len(gpus) or 1
+    if chosen < 1 or (gpus and chosen != len(gpus)):
+        msg = (
+            f"n_workers={n_workers} must be at least 1, and as many as gpus, of which "
+            f"there are {len(gpus)}"
+        )
+        raise InputError(msg)
+    return chosen
+
+
+def _environment(threads: int, gpu: int | str | None) -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = dict.fromkeys(names, str(threads))
+    return (
+        environment
+        if gpu is None
+        else {**environment, "CUDA_VISIBLE_DEVICES": str(gpu)}
+    )
+
+
+def _embed_unit(unit: int, path: str, digest: str, places: Places) -> bool:
+    """Compute and write a unit, in a worker; return False if others have done it."""
+    with _ONE_AT_A_TIME:
+        return _opened(path, digest, places).embed_unit(unit)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str, digest: str, places: Places) -> EmbeddingStore:
+    """Open a store once; the digest tells it from an earlier one of that name."""
+    return open_embedding_store(path, **dict(places))
+
+
+def _compute(
+    client: Client,
+    task: Callable[..., bool],
+    units: Sequence[int],
+    constants: dict[str, Any],
+    *,
+    name: str,
+    resources: dict[str, float] | None = None,
+    verbose: bool | None = None,
+) -> tuple[int, dict[int, str]]:
+    """Run a task for every unit; count those that it did, and tell why others failed.
+
+    Parameters
+    ----------
+    client : Client
+    task : callable
+        Of a unit and the constants; returns whether it did something.
+    units : sequence of int
+    constants : dict
+    name : str
+        Of the tasks: equal names are computed once, whoever asks for them.
+    """
+    from distributed import KilledWorker
+
+    def run(numbers: Sequence[int], label: str) -> _Answers:
+        futures = client.map(
+            task,
+            numbers,
+            key=[f"{label}-{number}" for number in numbers],
+            pure=False,
+            resources=resources,
+            **constants,
+        )
+        return _gather(client, dict(zip(futures, numbers, strict=True)), bar)
+
+    with tqdm(total=len(units), unit="unit", disable=_is_hidden(verbose)) as bar:
+        done, failed = run(units, name)
+        for unit, error in list(failed.items()):
+            if isinstance(error, KilledWorker):
+                del failed[unit]
+                done_alone, failed_alone = run([unit], f"{name}-alone")
+                done, failed = done + done_alone, failed | failed_alone
+    return sum(done), {unit: _why(error) for unit, error in sorted(failed.items())}
+
+
+def _gather(client: Client, units: dict[Future[bool], int], bar: tqdm[Any]) -> _Answers:
+    """Wait for all units; when interrupted, take back those that are not begun."""
+    from distributed import as_completed
+
+    done: list[bool] = []
+    failed: dict[int, BaseException] = {}
+    try:
+        for future in as_completed(list(units)):
+            if future.status == "finished":
+                done.append(future.result())
+                bar.update()
+            else:
+                failed[units[future]] = future.exception()
+    except BaseException:
+        client.cancel(list(units))
+        raise
+    return done, failed
+
+
+def _is_hidden(verbose: bool | None) -> bool | None:
+    return None if verbose is None else not verbose  # None asks for a terminal
+
+
+def _why(error: BaseException) -> str:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return _DIED
+    return f"{type(error).__name__}: {error}"
+
+
+def _summary(failed: dict[int, str], n_units: int) -> str:
+    reasons: dict[str, list[int]] = {}
+    for unit, why in failed.items():
+        reasons.setdefault(why, []).append(unit)
+    told = "; ".join(f"units {first_few(of)}: {why}" for why, of in reasons.items())
+    return f"{len(failed)} of {n_units} units failed, all others are done. {told}"
+
+
+def _check_installed() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        msg = (
+            "enformer_features.distributed needs dask.distributed, which is not "
+            "installed; install it with pip install 'enformer-features[distributed]'"
+        )
+        raise MissingDependencyError(msg) from error
