@@ -119,11 +119,17 @@ class SmallDisk:
 
     def __init__(self, folder: Path, room: int, *, is_mounted: bool) -> None:
         self.folder = folder
+        self.is_mounted = is_mounted
         self._limit = None if is_mounted else room
         self._ballast = folder / "ballast"
         if is_mounted:
-            free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-            self._ballast.write_bytes(b"\0" * (free - room))
+            self.fill(room)
+
+    def fill(self, room: int = 0) -> None:
+        """Fill a mounted disk up to so many bytes."""
+        self._ballast.unlink(missing_ok=True)
+        free = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
+        self._ballast.write_bytes(b"\0" * (free - room))
 
     def make_room(self) -> None:
         """Let more be written from now on."""
