@@ -1,7 +1,7 @@
 # One command each; none needs an active environment, they make .venv themselves.
 # PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
 
-.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-validate train-mini clean
+.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-validate train-mini clean
 export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
@@ -30,6 +30,9 @@ bench-mini: .venv/.with-test  ## the bundled network against its baselines; 5 mi
 
 bench-finetune: .venv/.with-test  ## fine-tuning against Ridge; 20 minutes
 	.venv/bin/python benchmarks/finetune.py --seeds 0 1 2 --out benchmarks/FINETUNE.md
+
+bench-storage: .venv/.with-test  ## rows and megabytes per second of the stores; 2 minutes
+	.venv/bin/python benchmarks/storage.py --out benchmarks/STORAGE.md
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py
