@@ -334,6 +334,7 @@ class Store:
         if self.is_finished:
             folder = partial_folder(self.path)
             _rename(self.path, folder)
+            flush_folder(folder.parent)
             self._folder = folder
 
     def finalize(self, *, overwrite: bool = False) -> Path:
@@ -410,14 +411,20 @@ class Store:
 
     def _publish(self) -> None:
         """Rename; an old store goes only when the new one has its place."""
-        old = None
-        if os.path.lexists(self.path):
+        if not os.path.lexists(self.path):
+            _rename(self.folder, self.path)
+        else:
             old = hidden_sibling(self.path)
             _rename(self.path, old)
-        _rename(self.folder, self.path)
-        self._folder = self.path
-        if old is not None:
+            try:
+                _rename(self.folder, self.path)
+            except StoreError:
+                _rename(old, self.path)
+                raise
+            flush_folder(self.path.parent)
             shutil.rmtree(old, ignore_errors=True)
+        self._folder = self.path
+        flush_folder(self.path.parent)
 
     def _checked_header(self) -> bytes:
         """Return the array's header, which decides how every value is read."""
@@ -458,4 +465,3 @@ def _rename(old: Path, new: Path) -> None:
     except OSError as error:
         msg = f"{old} could not be renamed to {new}: {error.strerror or error}"
         raise StoreError(msg) from error
-    flush_folder(new.parent)
