@@ -228,21 +228,27 @@ class EmbeddingStore:
         return self.store.status()
 
     def verify(self, *, repair: bool = False) -> StoreReport:
-        """Read everything, and compare it with what was written.
+        """Compare every byte with what was written.
 
         Parameters
         ----------
         repair : bool, default=False
-            Forget the units that are damaged, and compute them again.
+            Compute the units that are damaged again, and those alone. Damage to other
+            files is only told: planning the store again restores them.
 
         Returns
         -------
         StoreReport
             What was damaged, also if it was repaired.
         """
-        report = self.store.verify(repair=repair)
-        if repair and report.damaged:
-            self.run()
+        report = self.store.verify()
+        if not repair or report.files or not report.units:
+            return report
+        was_finished, _ = self.store.is_finished, self.embedder  # may refuse
+        for unit in self.store.verify(repair=True).units:
+            self.embed_unit(unit)
+        if was_finished:
+            self.finalize()
         return report
 
     def reasons(self) -> dict[int, str]:
@@ -398,7 +404,7 @@ def store_of(
             **_settings(output.embedder),
             "bins": output.bins,
             "rows": "sequences" if output.samples.regions is None else "regions",
-            "obs": _table_digest(obs),
+            "obs_digest": _table_digest(obs),
         },
         info={
             **_places(output.embedder),

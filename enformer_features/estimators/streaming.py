@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.inputs import Samples
-from enformer_features.estimators.job import Job, prepare
+from enformer_features.estimators.job import Job, prepare, resolve
+from enformer_features.estimators.parameters import check_parameters
 from enformer_features.exceptions import (
     DeviceMemoryError,
     FailedWindowsWarning,
@@ -25,6 +26,7 @@ from enformer_features.exceptions import (
     warn,
 )
 from enformer_features.inference.devices import resolve_batch_size
+from enformer_features.inference.features import seconds_per_sequence
 from enformer_features.inference.pooling import POOLS
 from enformer_features.model.registry import weights_digest
 
@@ -150,15 +152,7 @@ def make_output(
     job = prepare(embedder, samples)
     obs = job.obs().set_axis(names).assign(reason=job.reasons)
     check_obs(obs, make_unique=make_unique)
-    batch_size = resolve_batch_size(
-        job.backend.batch_size,
-        job.backend.device,
-        job.recipe.config,
-        job.recipe.geometry.sequence_length,
-    )
-    if unit_rows == "auto":
-        row_bytes = 4 * int(np.prod(row_shape(job, bins=bins)))
-        unit_rows = auto_unit_rows(row_bytes, batch_size)
+    batch_size, unit_rows = _settled(job, unit_rows)
     embedder = changed(embedder, batch_size=batch_size)
     provenance = {**embedder.provenance(), "batch_size_used": batch_size}
     return Output(
@@ -173,6 +167,49 @@ def make_output(
         provenance=provenance,
         verbose=verbose,
     )
+
+
+def cost_of(
+    embedder: EnformerEmbedder,
+    X: Any,
+    *,
+    bins: bool,
+    unit_rows: int | Literal["auto"],
+    dtype: str,
+) -> dict[str, Any]:
+    """Say what a store of rows would cost, with all rows checked; reads no weights."""
+    check_choice("dtype", dtype, DTYPES)
+    _check_unit_rows(unit_rows)
+    check_parameters(embedder)
+    pooling = POOLS["flatten"] if bins else embedder.pooling
+    embedder = changed(embedder, pooling=pooling, cache=None)
+    job = prepare(embedder, resolve(embedder, X))
+    _, unit_rows = _settled(job, unit_rows)
+    n_passes = len(job.layout.good_rows) * job.layout.reads.n_views
+    seconds = seconds_per_sequence(job.recipe, job.backend)
+    return {
+        "n_rows": len(job),
+        "n_units": -(-len(job) // unit_rows),
+        "unit_rows": unit_rows,
+        "n_passes": n_passes,
+        "row_shape": list(row_shape(job, bins=bins)),
+        "output_bytes": len(job) * job.recipe.n_features * np.dtype(dtype).itemsize,
+        "seconds": None if seconds is None else seconds * n_passes,
+    }
+
+
+def _settled(job: Job, unit_rows: int | Literal["auto"]) -> tuple[int, int]:
+    """Return batch size and rows of a unit, as numbers."""
+    backend, recipe = job.backend, job.recipe
+    batch_size = resolve_batch_size(
+        backend.batch_size,
+        backend.device,
+        recipe.config,
+        recipe.geometry.sequence_length,
+    )
+    if unit_rows == "auto":
+        unit_rows = auto_unit_rows(4 * recipe.n_features, batch_size)
+    return batch_size, unit_rows
 
 
 def row_shape(job: Job, *, bins: bool) -> tuple[int, ...]:

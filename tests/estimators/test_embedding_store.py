@@ -223,7 +223,7 @@ def test_equal_plans_share_a_store_and_others_are_refused(tmp_path, genome, regi
     assert again.status().n_done == 2
     for other, rows, difference in [
         (embedder(genome=genome, edge="error"), regions, "settings.edge: 'error' !="),
-        (model, regions.rename(index=str.upper), "settings.obs"),
+        (model, regions.rename(index=str.upper), "settings.obs_digest"),
         (model, regions.assign(strand="+"), r"unit_digests: 3 of 4 units"),
     ]:
         with pytest.raises(PlanMismatchError, match=difference):
@@ -314,6 +314,61 @@ def test_looking_needs_neither_weights_nor_genome(tmp_path, regions):
     genome.unlink()
     store = open_embedding_store(path)
     assert store.status().n_done == 1
+    assert not store.verify().damaged
+    assert store.finalize() == path
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_repair_computes_the_damaged_units_and_no_other(
+    tmp_path, monkeypatch, genome, regions, features, is_finished
+):
+    path = tmp_path / "f.zarr"
+    store = plan_store(embedder(genome=genome), regions, path, unit_rows=2)
+    store.run()
+    if is_finished:
+        store.finalize()
+    flip(store.store.folder / "X" / "c.1.0")
+    store = open_embedding_store(path)
+    assert store.verify().damaged == ["unit 1: values"]
+    embed_unit, units = type(store).embed_unit, []
+    monkeypatch.setattr(
+        type(store), "embed_unit", lambda s, u: units.append(u) or embed_unit(s, u)
+    )
+    assert store.verify(repair=True).damaged == ["unit 1: values"]
+    assert (units, store.store.is_finished) == ([1], is_finished)
+    assert store.verify(repair=True).damaged == []
+    np.testing.assert_array_equal(anndata.read_zarr(store.finalize()).X, features)
+
+
+def test_nothing_is_dropped_that_cannot_be_computed_again(tmp_path, regions):
+    genome = write_fasta(tmp_path / "gone.fa", chr1=random_letters(9000, 1))
+    store = plan_store(embedder(genome=genome), regions, tmp_path / "f.zarr")
+    store.run()
+    flip(store.store.folder / "X" / "c.0.0")
+    genome.unlink()
+    with pytest.raises(GenomeError, match="gone.fa"):
+        open_embedding_store(tmp_path / "f.zarr").verify(repair=True)
+    assert store.status().n_done == 1
+
+
+def test_other_damaged_files_are_told_and_restored_by_planning_again(
+    tmp_path, genome, regions
+):
+    model, path = embedder(genome=genome), tmp_path / "f.zarr"
+    store = plan_store(model, regions, path)
+    store.run()
+    flip(store.store.folder / "obs" / "start" / "zarr.json")
+    (damaged,) = open_embedding_store(path).verify(repair=True).damaged
+    assert damaged == "obs/start/zarr.json"
+    with pytest.raises(StoreError, match="plan it again"):
+        store.finalize()
+    assert not plan_store(model, regions, path).verify().damaged
     assert store.finalize() == path
 
 
