@@ -17,6 +17,7 @@ from enformer_features import __version__
 COMMANDS = {
     "demo": "from a toy genome to fitted predictions, in a minute",
     "embed": "turn regions or genes into Enformer features",
+    "store": "do the same in units that are kept, by any number of processes",
     "fit": "fit a model of your measurement, and score it on held-out chromosomes",
     "finetune": "tune the network to your measurement, and score it likewise",
     "predict": "predict with a fitted model or a tuned network",

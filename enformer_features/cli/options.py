@@ -164,10 +164,16 @@ def add_windows(group: argparse._ArgumentGroup, *, pools: str) -> None:
     )
 
 
-def add_embedder(parser: argparse.ArgumentParser) -> None:
+def add_embedder(parser: argparse.ArgumentParser, *, keeps_rows: bool = True) -> None:
     """Add the embedder's parameters, by their own names.
 
     Their defaults are the embedder's, which is why none is given here.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    keeps_rows : bool, default=True
+        Whether rows can be kept in a cache.
     """
     add_settings(parser)
     group = parser.add_argument_group("features")
@@ -214,12 +220,13 @@ def add_embedder(parser: argparse.ArgumentParser) -> None:
         help="rows that cannot be computed: raise, or nan and exit code 3 "
         "(default: raise)",
     )
-    group.add_argument(
-        "--cache",
-        metavar="memory|none|FOLDER",
-        help="keep rows: while running, not at all, or in a folder for later runs "
-        "(default: memory)",
-    )
+    if keeps_rows:
+        group.add_argument(
+            "--cache",
+            metavar="memory|none|FOLDER",
+            help="keep rows: while running, not at all, or in a folder for later runs "
+            "(default: memory)",
+        )
 
 
 def settings(args: argparse.Namespace) -> dict[str, Setting]:
