@@ -15,10 +15,11 @@ ROOT = Path(enformer_features.__file__).parent
 
 # What the modules of a layer may import from, besides each other. "__init__" stands
 # for the names of the package itself, such as __version__.
-BASE = {"exceptions", "folders", "__init__"}
+BASE = {"exceptions", "folders", "locks", "__init__"}
 BELOW: dict[str, set[str]] = {
     "exceptions": set(),
     "folders": set(),
+    "locks": set(),
     "genomics": BASE,
     "model": BASE,
     "inference": BASE | {"genomics", "model"},

@@ -15,7 +15,6 @@ What is prepared is rebuilt from the weights and never saved.
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from enformer_features.genomics.encoding import N_CODE
 from enformer_features.genomics.windows import Geometry
 from enformer_features.inference import winograd
 from enformer_features.inference.precision import Precision
+from enformer_features.locks import ThreadLock
 from enformer_features.model.enformer import Enformer
 from enformer_features.model.layers import (
     ConvBlock,
@@ -504,7 +504,7 @@ def prepare(network: Enformer, precision: Precision) -> Prepared:
 
 MAX_PREPARED = 2
 _PREPARED: OrderedDict[tuple[int, str], Prepared] = OrderedDict()
-_LOCK = threading.Lock()
+_LOCK = ThreadLock()
 
 
 def prepared_once(network: Enformer, precision: Precision) -> Prepared:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from enformer_features.exceptions import (
     WeightsError,
     warn,
 )
+from enformer_features.locks import ThreadLock
 from enformer_features.model import hub
 from enformer_features.model.checkpoints import (
     PICKLE_SUFFIXES,
@@ -77,7 +77,7 @@ _TOLD: set[str] = set()  # what was said about bundled networks, once per proces
 MAX_LOADED = 2
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 _LOADED: OrderedDict[tuple[str, str, str], Enformer] = OrderedDict()
-_LOCK = threading.RLock()
+_LOCK = ThreadLock()
 
 
 @dataclass(frozen=True)

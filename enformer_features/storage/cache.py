@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from enformer_features.storage.locks import ThreadLock
+from enformer_features.locks import ThreadLock
 
 Floats = npt.NDArray[np.float32]
 MEMORY_LIMIT_BYTES = 1_000_000_000

@@ -27,7 +27,7 @@ from enformer_features.exceptions import (
     warn,
 )
 from enformer_features.folders import user_cache_folder
-from enformer_features.storage.locks import ThreadLock
+from enformer_features.locks import ThreadLock
 from enformer_features.storage.segments import (
     SUFFIX,
     DamagedSegment,

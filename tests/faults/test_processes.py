@@ -239,24 +239,27 @@ def test_a_child_that_was_forked_after_torch_used_its_threads_embeds():
 
 @FORK
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_child_that_was_forked_while_a_thread_embeds_is_not_stopped(tmp_path):
-    rows, stop = ["ACGT" * 256], threading.Event()
-    model = embedder(cache=tmp_path / "rows")
-    expected = model.transform(rows)
+def test_a_child_that_was_forked_while_a_thread_holds_every_lock_embeds(tmp_path):
+    from enformer_features.inference import prepared
+    from enformer_features.model import registry
 
-    def embed_on() -> None:
-        while not stop.is_set():
-            model.transform(rows)
+    rows, held, done = ["ACGT" * 256], threading.Event(), threading.Event()
+    model = embedder(cache=DiskCache(tmp_path / "rows"))
+    expected = embedder().transform(rows)
 
-    thread = threading.Thread(target=embed_on)
+    def hold() -> None:
+        with registry._LOCK, prepared._LOCK, model.cache._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
     thread.start()
-    statuses = []
-    for _ in range(5):
-        child = os.fork()
-        if not child:
-            signal.alarm(30)  # hanging ends it, and fails the test
-            os._exit(0 if (model.transform(rows) == expected).all() else 3)
-        statuses.append(os.waitpid(child, 0)[1])
-    stop.set()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # hanging ends it, and fails the test
+        os._exit(0 if (model.transform(rows) == expected).all() else 3)
+    status = os.waitpid(child, 0)[1]
+    done.set()
     thread.join()
-    assert statuses == [0] * 5
+    assert status == 0

@@ -1,4 +1,7 @@
-"""Locks that a forked child finds open."""
+"""Locks that a forked child finds open.
+
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""storage/locks.py."""
+"""locks.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from enformer_features.storage.locks import ThreadLock
+from enformer_features.locks import ThreadLock
 
 
 def test_a_thread_waits_for_another_that_holds_the_lock():
