@@ -17,6 +17,7 @@ import pytest
 from enformer_features.cli import main
 from enformer_features.datasets import make_toy_genome, write_toy_tables
 from enformer_features.storage.disk_cache import DiskCache
+from enformer_features.storage.store import open_store
 from enformer_features.training.data.record_writer import write_records
 from tests.faults.children import run
 from tests.training.worlds import procedure, windows
@@ -131,6 +132,34 @@ def test_rows_that_were_finished_are_kept_and_not_computed_again(
     figure(f"{command} {signum.name}: {seconds:.2f} s, {kept.n_rows} rows kept")
 
 
+@pytest.mark.parametrize("signum", CODES)
+@pytest.mark.faults
+def test_full_units_of_a_store_that_were_finished_are_kept(
+    children, figure, toy, tmp_path, signum
+):
+    path = str(tmp_path / "out.zarr")
+    planned = run(
+        *(enformer_features, "store", "plan", path, *toy.slow_rows),
+        *("--unit-rows", "1"),
+    )
+    assert planned.returncode == 0, planned.stderr
+    options = ["store", "run", path, "--verbose"]
+    child = children.start(enformer_features, *options)
+    wait_for_row(child, 3)
+    line, seconds = stop(child, signum)
+    status = open_store(path).status()
+    assert 3 <= status.n_done < N_GENES / 2
+    assert status.attempts <= status.n_done + 1
+    kept = f"{status.n_done} of {N_GENES} units are done and kept: to go on"
+    assert kept in line
+    again = run(enformer_features, *options)
+    assert again.returncode == 0, again.stderr
+    n_left = N_GENES - status.n_done
+    assert f" {n_left}/{n_left} [" in again.stderr
+    assert open_store(path).verify().damaged == []
+    figure(f"store run {signum.name}: {seconds:.2f} s, {status.n_done} units kept")
+
+
 def fit_a_model(toy: Toy, folder: Path) -> Path:
     """Fit on the first genes, so that most rows are new to the model."""
     model = folder / "toy.model"
@@ -146,7 +175,7 @@ def fit_a_model(toy: Toy, folder: Path) -> Path:
 
 @pytest.mark.parametrize("signum", CODES)
 @pytest.mark.faults
-def test_full_form_a_fit_goes_on_after_the_last_finished_epoch(
+def test_full_a_fit_goes_on_after_the_last_finished_epoch(
     children, figure, toy, tmp_path, signum
 ):
     def options(out: Path) -> list[str]:
@@ -170,7 +199,7 @@ def test_full_form_a_fit_goes_on_after_the_last_finished_epoch(
 
 @pytest.mark.parametrize("signum", CODES)
 @pytest.mark.faults
-def test_full_form_a_training_goes_on_after_the_last_validation(
+def test_full_a_training_goes_on_after_the_last_validation(
     children, figure, tmp_path, signum
 ):
     write_records(windows(8), tmp_path / "records", "train")
