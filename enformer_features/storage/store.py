@@ -201,7 +201,7 @@ class _Skeleton:
     @contextmanager
     def written(self, target: Path) -> Iterator[Path]:
         """Give a hidden folder beside the target, wholly on the disk."""
-        folder = hidden_sibling(target)
+        folder = hidden_sibling(target, PARTIAL)
         try:
             write_skeleton(
                 folder, self.plan, self.obs, self.var, self.uns, self.extra_arrays

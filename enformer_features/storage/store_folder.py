@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -45,6 +46,7 @@ from enformer_features.storage.store_markers import (
 from enformer_features.storage.store_values import checked_values
 
 PARTIAL = ".partial"
+OLD = ".old"
 
 
 class Store:
@@ -414,17 +416,17 @@ class Store:
         if not os.path.lexists(self.path):
             _rename(self.folder, self.path)
         else:
-            old = hidden_sibling(self.path)
+            old = hidden_sibling(self.path, OLD)
             _rename(self.path, old)
             try:
                 _rename(self.folder, self.path)
             except StoreError:
                 _rename(old, self.path)
                 raise
-            flush_folder(self.path.parent)
-            shutil.rmtree(old, ignore_errors=True)
         self._folder = self.path
         flush_folder(self.path.parent)
+        for old in hidden_siblings(self.path, OLD):  # also of those that were killed
+            shutil.rmtree(old, ignore_errors=True)
 
     def _checked_header(self) -> bytes:
         """Return the array's header, which decides how every value is read."""
@@ -447,9 +449,15 @@ def partial_folder(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL)
 
 
-def hidden_sibling(path: Path) -> Path:
+def hidden_sibling(path: Path, suffix: str) -> Path:
     """Return a new name beside a path, cut so that long names stay legal."""
-    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{suffix}")
+
+
+def hidden_siblings(path: Path, suffix: str) -> list[Path]:
+    """Return what has a name that :func:`hidden_sibling` gave."""
+    pattern = f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 32}{suffix}"
+    return sorted(path.parent.glob(pattern))
 
 
 def _units_with(first: int, stop: int, unit_rows: int) -> range:
