@@ -122,6 +122,9 @@ def embed(
     When the caller is interrupted or killed, units that are being computed may still
     be written, and no others are begun.
 
+    A unit has the same bits from workers of one kind of processor, with as many
+    threads each; from others it agrees to rounding.
+
     Examples
     --------
     A script, which needs the last two lines since workers import it::
