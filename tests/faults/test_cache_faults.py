@@ -100,9 +100,10 @@ def test_killed_writers_of_the_same_keys_lose_no_row_that_was_flushed(
         for number, values in found.items():
             np.testing.assert_array_equal(values, row(number))
         assert not cache.verify().damaged
+    n_cut = len(opened(tmp_path).info().leftovers)
     figure(
-        f"{2 * rounds} writers killed, {len(acknowledged):,} rows acknowledged, "
-        "0 lost, 0 wrong"
+        f"{2 * rounds} writers killed, {n_cut} amidst writing, "
+        f"{len(acknowledged):,} rows acknowledged, 0 lost, 0 wrong"
     )
 
 
@@ -252,3 +253,22 @@ def test_many_segments_are_read_with_few_file_handles(tmp_path, n_segments):
         fill(tmp_path, range(number, number + 1))
     done = run(read_with_few_handles, tmp_path, n_segments)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts in /proc")
+def test_many_transforms_leave_no_file_open_and_no_memory_behind(tmp_path):
+    import psutil
+
+    from tests.estimators.toy import write_fasta
+
+    genome = write_fasta(tmp_path / "toy.fa", chr1=letters(1)[0] * 4)
+    model = embedder(cache=tmp_path / "rows").set_params(genome=genome)
+    rows = [f"chr1:{i}-{i}" for i in range(1_000, 1_003)]
+    process, seen = psutil.Process(), []
+    for number in range(150):
+        model.transform(rows)
+        if number in (49, 149):
+            seen.append((process.num_fds(), process.memory_info().rss))
+    (files, before), (files_then, after) = seen
+    assert files_then == files
+    assert after - before < 20e6

@@ -46,6 +46,7 @@ def number_in(path: Path) -> int:
 
 def export_on(path: str, first: str) -> None:
     """Export over and over, with a number that grows; tell each before it is begun."""
+    export(Path(path), int(first))  # what is imported takes a second
     for number in range(int(first), 1_000_000):
         print(number, flush=True)
         export(Path(path), number)
@@ -68,7 +69,55 @@ def test_a_file_that_is_replaced_is_old_or_new_after_a_kill(
     left = [file.name for file in tmp_path.iterdir() if file != path]
     assert len(left) <= n_kills
     assert all(name.startswith(".features.h5ad.") for name in left)
-    figure(f"{n_kills} kills: {n_kills} files readable, each the old or the new one")
+    figure(
+        f"{n_kills} kills, {len(left)} amidst writing: {n_kills} files readable, each "
+        "the old or the new one"
+    )
+
+
+def sequences(seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return ["".join(rng.choices("ACGT", k=1_024)) for _ in range(8)]
+
+
+def stream_on(path: str) -> None:
+    """Export all bins over and over, of other sequences every time."""
+    from tests.estimators.toy import embedder
+
+    for number in range(1_000_000):
+        embedder().to_anndata(
+            sequences(number % 2), bins=True, out=path, overwrite=True, dtype="float16"
+        )
+        if not number:  # all is imported
+            print("begun", flush=True)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::enformer_features.exceptions.UntrainedWeightsWarning"
+)
+@short_and_full("n_kills", 1, 20)
+def test_bins_that_are_streamed_over_a_file_are_old_or_new_after_a_kill(
+    tmp_path, children, figure, n_kills
+):
+    import anndata
+
+    from tests.estimators.toy import embedder
+
+    rng, path = random.Random(n_kills), tmp_path / "bins.h5ad"
+    whole = [embedder().embed_bins(sequences(i)).astype(np.float16) for i in (0, 1)]
+    embedder().to_anndata(sequences(0), bins=True, out=path, dtype="float16")
+    for _ in range(n_kills):
+        child = children.start(stream_on, path)
+        assert child.stdout.readline() == "begun\n", child.stderr.read()
+        children.kill_after(rng.uniform(0, 0.3), child)
+        found = anndata.read_h5ad(path).obsm["X_enformer_bins"]
+        assert any(np.array_equal(found, values) for values in whole)
+    left = [file.name for file in tmp_path.iterdir() if file != path]
+    assert all(name.startswith(".bins.h5ad.") for name in left)
+    figure(
+        f"{n_kills} kills, {len(left)} amidst writing: {n_kills} files readable, each "
+        "the old or the new one"
+    )
 
 
 def index_on(fasta: str) -> None:
