@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
+from anndata.experimental import read_elem_lazy, read_lazy
 
 from enformer_features import ModelHandle, Pool, TrackSelection
 from enformer_features.estimators.embedding_store import (
@@ -135,6 +137,33 @@ def test_bins_are_kept_in_obsm_and_named_in_var(tmp_path, genome, regions):
     )
     assert adata.X is None
     assert list(adata.var_names[:2]) == ["enformer_0000", "enformer_0001"]
+
+
+@pytest.fixture
+def lazily_and_eagerly(tmp_path, genome, regions):
+    model, path = embedder(genome=genome), tmp_path / "f.zarr"
+    store = plan_store(model, regions, path, bins=True, unit_rows=2)
+    return path, finished(store)
+
+
+def test_values_read_lazily_equal_the_eager_ones(lazily_and_eagerly):
+    path, eager = lazily_and_eagerly
+    array = read_elem_lazy(zarr.open_array(path / "obsm" / "X_enformer_bins", mode="r"))
+    bins = eager.obsm["X_enformer_bins"]
+    np.testing.assert_array_equal(array[3:6].compute(), bins[3:6])
+
+
+def test_a_subset_read_lazily_equals_the_eager_one(lazily_and_eagerly):
+    pytest.importorskip("xarray", reason="anndata.experimental.read_lazy needs xarray")
+    path, eager = lazily_and_eagerly
+    subset, expected = read_lazy(path)[3:6].to_memory(), eager[3:6]
+    for key in ("obs", "var"):
+        pd.testing.assert_frame_equal(
+            getattr(subset, key), getattr(expected, key), check_categorical=False
+        )
+    np.testing.assert_array_equal(
+        subset.obsm["X_enformer_bins"], expected.obsm["X_enformer_bins"]
+    )
 
 
 def test_float16_halves_the_values_and_rounds_them(tmp_path, genome, regions, features):
@@ -352,7 +381,7 @@ def test_nothing_is_dropped_that_cannot_be_computed_again(tmp_path, regions):
     store.run()
     flip(store.store.folder / "X" / "c.0.0")
     genome.unlink()
-    with pytest.raises(GenomeError, match="gone.fa"):
+    with pytest.raises(GenomeError, match=r"gone\.fa"):
         open_embedding_store(tmp_path / "f.zarr").verify(repair=True)
     assert store.status().n_done == 1
 
