@@ -110,14 +110,16 @@ def test_a_driver_that_is_killed_leaves_no_process_and_is_gone_on_from(
     tmp_path, expected, figure, children, rounds_and_workers
 ):
     n_rounds, n_workers = rounds_and_workers
-    redone = []
+    redone, seconds = [], []
     for number in range(n_rounds):
         store = plan(tmp_path / f"{number}.zarr")
         driver = children.start(drive, store.path, n_workers)
         wait_until(store, N_UNITS // 4)
         workers = psutil.Process(driver.pid).children(recursive=True)
         children.kill(driver)
-        assert psutil.wait_procs(workers, timeout=5)[1] == []
+        began = time.monotonic()
+        assert psutil.wait_procs(workers, timeout=60)[1] == []
+        seconds.append(round(time.monotonic() - began, 1))
         n_known = n_done(store)
         with local_client(n_workers, threads=1) as client:
             report = embed(store, client, verbose=False)
@@ -125,7 +127,10 @@ def test_a_driver_that_is_killed_leaves_no_process_and_is_gone_on_from(
         np.testing.assert_array_equal(store.store.read(), expected)
         redone.append(attempts(store) - N_UNITS)
     assert max(redone) <= n_workers
-    figure(f"{n_rounds} of {n_rounds} resumed; units redone: {redone}")
+    figure(
+        f"{n_rounds} of {n_rounds} resumed; units redone: {redone}; the workers were "
+        f"gone after {max(seconds)} s"
+    )
 
 
 class Poisoned(distributed.WorkerPlugin):
