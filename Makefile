@@ -28,8 +28,8 @@ bench: .venv/.with-bench  ## against enformer-pytorch, in one run; half an hour
 bench-mini: .venv/.with-test  ## the bundled network against its baselines; 5 minutes
 	.venv/bin/python benchmarks/mini.py --markdown benchmarks/MINI.md
 
-bench-finetune: .venv/.with-test  ## fine-tuning against Ridge; 20 minutes
-	.venv/bin/python benchmarks/finetune.py --seeds 0 1 2 --out benchmarks/FINETUNE.md
+bench-finetune: .venv/.with-test  ## fine-tuning against Ridge; 15 minutes
+	.venv/bin/python benchmarks/finetune.py --seeds 0 1 --out benchmarks/FINETUNE.md
 
 bench-storage: .venv/.with-test  ## rows and megabytes per second of the stores; 2 minutes
 	.venv/bin/python benchmarks/storage.py --out benchmarks/STORAGE.md

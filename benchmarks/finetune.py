@@ -311,7 +311,8 @@ def _page(options: argparse.Namespace, tables: list[str]) -> str:
         "Written by `python benchmarks/finetune.py`, whose first lines say what is "
         f"made up: weights {options.weights!r}, up to {options.copies} copies of "
         f"{options.motif}; {torch.get_num_threads()} thread(s), enformer-features "
-        f"{__version__}, torch {torch.__version__}.\n\n{_NOTE}\n\n{text}\n"
+        f"{__version__}, torch {torch.__version__}. Seconds count whatever else the "
+        f"machine did.\n\n{_NOTE}\n\n{text}\n"
     )
 
 
