@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from enformer_features.datasets import ToyData, make_toy_genome, write_toy_tables
 from enformer_features.estimators.baselines import SequenceCompositionBaseline
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.estimators.metrics import correlations_across_rows
+from enformer_features.estimators.metrics import score_across_genes
 from enformer_features.exceptions import InputError, MissingDependencyError, first_few
 from enformer_features.genomics.windows import Strand
 from enformer_features.plotting import plot_predictions
@@ -106,7 +106,7 @@ def run_demo(
     }
     scores = pd.DataFrame(
         {
-            name: correlations_across_rows(y, values)["spearman"]
+            name: score_across_genes(y, values)["spearman"]
             for name, values in predicted.items()
         }
     )

@@ -34,7 +34,7 @@ from enformer_features import (
     read_genes,
     write_h5ad,
 )
-from enformer_features.estimators.metrics import correlations_across_rows
+from enformer_features.estimators.metrics import score_across_genes
 
 CREDIT = "Data: Human Protein Atlas, proteinatlas.org, CC BY-SA"
 
@@ -53,7 +53,7 @@ def held_out_score(model: Pipeline, genes: pd.DataFrame, y: pd.DataFrame) -> flo
         groups=genes["chrom"],
         cv=LeaveOneGroupOut(),
     )
-    return float(correlations_across_rows(y, predicted)["spearman"].median())
+    return float(score_across_genes(y, predicted)["spearman"].median())
 
 
 def heads(embedder: EnformerEmbedder, genome: Path) -> dict[str, Pipeline]:

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from enformer_features import EnformerConfig, ModelHandle, make_toy_genome
-from enformer_features.estimators.metrics import correlations_across_rows
+from enformer_features.estimators.metrics import score_across_genes
 from enformer_features.genomics.encoding import reverse_complement
 from enformer_features.model import save_checkpoint
 from enformer_features.model.untrained import untrained_network
@@ -84,7 +84,7 @@ def test_correlations_across_genes_are_the_packages_with_ties_and_gaps(module):
     draws = np.stack([np.bincount(g, minlength=13) for g in genes]).astype(float)
     found = scores.spearman_across_genes(truth, guess, draws)
     for row, drawn in enumerate(genes):
-        expected = correlations_across_rows(truth[drawn], guess[drawn])["spearman"]
+        expected = score_across_genes(truth[drawn], guess[drawn])["spearman"]
         np.testing.assert_allclose(found[row], expected)
 
 

@@ -167,15 +167,21 @@ def score(
     """
     import pandas as pd
 
-    from enformer_features.estimators.metrics import correlations_across_rows
+    from enformer_features.estimators.metrics import score_across_genes
 
     tables = []
     for name, guess in guesses.items():
-        table = correlations_across_rows(observed, guess)
-        table.insert(0, "across", "across genes" if args.genes else "across regions")
+        rows = "genes" if args.genes else "regions"
+        scores = score_across_genes(observed, guess, rows=rows)
+        table = scores[["n", "pearson", "spearman"]].copy()
+        table.insert(0, "across", scores["axis"])
         table.insert(0, "model", name)
         is_random = not is_trained and name != BASELINE
-        tables.append(table.assign(note=UNTRAINED_NOTE if is_random else ""))
+        about = UNTRAINED_NOTE if is_random else ""
+        table["note"] = [
+            "; ".join(filter(None, (about, reason))) for reason in scores["reason"]
+        ]
+        tables.append(table)
     return pd.concat(tables).rename_axis("target").reset_index()
 
 
