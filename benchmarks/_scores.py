@@ -1,9 +1,9 @@
 """Ridge regression with held-out groups, correlations, and their uncertainty.
 
 Uncertainty comes from drawing whole groups (windows, regions) again, since what lies
-side by side is alike. A draw is a vector of weights: how often each group occurs. The
-first row of weights is all ones, the data themselves; so every score below is an array
-of ``1 + rounds``, two scores of one draw are paired, and :func:`estimate` reads them.
+side by side is alike: ``draw_groups`` of the package. Every score below is an array of
+``1 + rounds``, of the data and of its draws; two scores of one draw are paired, and
+:func:`estimate` reads them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import BaseCrossValidator, LeaveOneGroupOut
 
+from enformer_features.estimators.correlations import interval, spearman
+
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int_]
 
 ALPHAS = np.logspace(0, 6, 13)
-LOW, HIGH = 0.05, 0.95
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,6 @@ class Estimate:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def draw_groups(n_groups: int, rounds: int, seed: int = 0) -> Floats:
-    """Draw as many groups as there are, with replacement, again and again.
-
-    Returns
-    -------
-    ndarray of float64, shape (1 + rounds, n_groups)
-        How often each occurs; once each in the first row.
-    """
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), rounds)
-    return np.vstack([np.ones(n_groups), drawn])
-
-
 def estimate(scores: Floats) -> Estimate:
     """Return the score of the data, and between what its draws lie.
 
@@ -54,8 +42,7 @@ def estimate(scores: Floats) -> Estimate:
     scores : ndarray, shape (1 + rounds,)
         Of the data, then of the draws; draws that have no score are NaN.
     """
-    low, high = np.nanquantile(scores[1:], (LOW, HIGH))
-    return Estimate(float(scores[0]), float(low), float(high))
+    return Estimate(float(scores[0]), *interval(scores))
 
 
 # Correlations
@@ -104,32 +91,8 @@ def spearman_across_genes(observed: Floats, predicted: Floats, draws: Floats) ->
     columns = []
     for truth, guess in zip(observed.T, predicted.T, strict=True):
         known = np.isfinite(truth)
-        weights = draws[:, known]
-        columns.append(
-            _weighted_pearson(
-                _weighted_ranks(truth[known], weights),
-                _weighted_ranks(guess[known], weights),
-                weights,
-            )
-        )
+        columns.append(spearman(truth[known], guess[known], draws[:, known]))
     return np.stack(columns, axis=1)
-
-
-def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
-    """Return mid-ranks among values that occur so often: (draws, n)."""
-    below = (values < values[:, None]) + 0.5 * (values == values[:, None])
-    ranks: Floats = weights @ below.T
-    return ranks
-
-
-def _weighted_pearson(a: Floats, b: Floats, weights: Floats) -> Floats:
-    share = weights / weights.sum(axis=1, keepdims=True)
-    a = a - (share * a).sum(axis=1, keepdims=True)
-    b = b - (share * b).sum(axis=1, keepdims=True)
-    variances = (share * a * a).sum(axis=1) * (share * b * b).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation: Floats = (share * a * b).sum(axis=1) / np.sqrt(variances)
-    return np.where(variances > 0, correlation, np.nan)
 
 
 # Ridge regression

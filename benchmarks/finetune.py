@@ -23,7 +23,6 @@ import pandas as pd
 import torch
 from _scores import (
     Floats,
-    draw_groups,
     estimate,
     pearson_across_bins,
     spearman_across_genes,
@@ -32,6 +31,7 @@ from _scores import (
 from sklearn.model_selection import LeaveOneGroupOut
 
 from enformer_features import EnformerEmbedder, EnformerRegressor, Pool, __version__
+from enformer_features.estimators.correlations import draw_groups
 from enformer_features.exceptions import EnformerFeaturesWarning
 from enformer_features.genomics.encoding import decode, encode, reverse_complement
 
@@ -192,7 +192,7 @@ def score(data: Data, name: str, predicted: npt.NDArray[Any], seconds: float) ->
     """
     observed = data.expression[data.held_out][:, None]
     guess = np.asarray(predicted, dtype=np.float64)[:, None]
-    draws = draw_groups(len(observed), rounds=1_000)
+    draws = draw_groups(len(observed), n_boot=1_000)
     pearson = pearson_across_bins(observed[:, None], guess[:, None], draws)
     spearman = spearman_across_genes(observed, guess, draws)
     return Scored(name, pearson[:, 0], spearman[:, 0], seconds)

@@ -29,7 +29,6 @@ import torch
 from _measure import machine
 from _scores import (
     Floats,
-    draw_groups,
     mean_of_z_scores,
     pearson_across_bins,
     predict_held_out,
@@ -48,6 +47,7 @@ from enformer_features import (
     read_genes,
 )
 from enformer_features.estimators.baselines import FEATURES, composition
+from enformer_features.estimators.correlations import draw_groups
 from enformer_features.genomics.encoding import reverse_complement
 from enformer_features.genomics.windows import BIN_SIZE, Geometry
 from enformer_features.model.enformer import Enformer

@@ -94,14 +94,6 @@ def test_a_constant_prediction_has_no_correlation(module):
     assert np.isnan(found).all()
 
 
-def test_every_draw_has_as_many_groups_and_the_first_has_each_once(module):
-    draws = module("_scores").draw_groups(5, rounds=20)
-    assert draws.shape == (21, 5)
-    assert (draws[0] == 1).all()
-    assert (draws.sum(axis=1) == 5).all()
-    assert (draws[1:] != 1).any()
-
-
 def test_an_estimate_is_the_score_of_the_data_between_those_of_the_draws(module):
     scores = np.array([7.0, *np.linspace(0, 1, 101), np.nan])
     found = module("_scores").estimate(scores)
