@@ -2,7 +2,7 @@
 
 A unit of a store is a task. Workers are told its number and the path of the store,
 never arrays; each opens store, genome and weights for itself, computes the unit and
-writes it, and answers with a count. Whatever dies, what was written stays, and the
+writes it, and answers with nothing. Whatever dies, what was written stays, and the
 next call goes on from there.
 """
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 Places = tuple[tuple[str, str], ...]
-_Answers = tuple[list[bool], dict[int, BaseException]]
 _DIED = "every worker that began it died: has it too little memory?"
 _LOOPBACK = "127.0.0.1"
 _ONE_AT_A_TIME = threading.Lock()
@@ -143,20 +142,20 @@ def embed(
     digest = opened.plan.digest
     places = {"weights": weights, "genome": genome, "device": device}
     given = {name: str(place) for name, place in places.items() if place is not None}
-    n_computed, failed = _compute(
+    pending, n_units = opened.pending(), opened.n_units
+    failed = _compute(
         client,
         _embed_unit,
-        opened.pending(),
+        pending,
         {"path": str(opened.path), "digest": digest, "places": tuple(given.items())},
         name=f"enformer-features-{digest[:16]}",
         resources=resources,
         verbose=verbose,
     )
-    n_units = opened.n_units
     if failed:
         warn(f"{opened.path}: {_summary(failed, n_units)}", FailedUnitsWarning)
-    n_known = n_units - n_computed - len(failed)
-    return EmbedReport(opened.path, n_units, n_known, n_computed, failed)
+    n_computed = len(pending) - len(failed)
+    return EmbedReport(opened.path, n_units, n_units - len(pending), n_computed, failed)
 
 
 @contextmanager
@@ -247,10 +246,10 @@ def _environment(threads: int, gpu: int | str | None) -> dict[str, str]:
     )
 
 
-def _embed_unit(unit: int, path: str, digest: str, places: Places) -> bool:
-    """Compute and write a unit, in a worker; return False if others have done it."""
+def _embed_unit(unit: int, path: str, digest: str, places: Places) -> None:
+    """Compute and write a unit, in a worker, unless others have done it."""
     with _ONE_AT_A_TIME:
-        return _opened(path, digest, places).embed_unit(unit)
+        _opened(path, digest, places).embed_unit(unit)
 
 
 @lru_cache(maxsize=1)
@@ -261,21 +260,21 @@ def _opened(path: str, digest: str, places: Places) -> EmbeddingStore:
 
 def _compute(
     client: Client,
-    task: Callable[..., bool],
+    task: Callable[..., None],
     units: Sequence[int],
     constants: dict[str, Any],
     *,
     name: str,
     resources: dict[str, float] | None = None,
     verbose: bool | None = None,
-) -> tuple[int, dict[int, str]]:
-    """Run a task for every unit; count those that it did, and tell why others failed.
+) -> dict[int, str]:
+    """Run a task for every unit; tell which failed, and why.
 
     Parameters
     ----------
     client : Client
     task : callable
-        Of a unit and the constants; returns whether it did something.
+        Of a unit and the constants.
     units : sequence of int
     constants : dict
     name : str
@@ -283,7 +282,7 @@ def _compute(
     """
     from distributed import KilledWorker
 
-    def run(numbers: Sequence[int], label: str) -> _Answers:
+    def run(numbers: Sequence[int], label: str) -> dict[int, BaseException]:
         futures = client.map(
             task,
             numbers,
@@ -292,35 +291,35 @@ def _compute(
             resources=resources,
             **constants,
         )
-        return _gather(client, dict(zip(futures, numbers, strict=True)), bar)
+        return _failures(client, dict(zip(futures, numbers, strict=True)), bar)
 
     with tqdm(total=len(units), unit="unit", disable=_is_hidden(verbose)) as bar:
-        done, failed = run(units, name)
+        failed = run(units, name)
         for unit, error in list(failed.items()):
             if isinstance(error, KilledWorker):
                 del failed[unit]
-                done_alone, failed_alone = run([unit], f"{name}-alone")
-                done, failed = done + done_alone, failed | failed_alone
-    return sum(done), {unit: _why(error) for unit, error in sorted(failed.items())}
+                failed |= run([unit], f"{name}-alone")
+    return {unit: _why(error) for unit, error in sorted(failed.items())}
 
 
-def _gather(client: Client, units: dict[Future[bool], int], bar: tqdm[Any]) -> _Answers:
+def _failures(
+    client: Client, units: dict[Future[None], int], bar: tqdm[Any]
+) -> dict[int, BaseException]:
     """Wait for all units; when interrupted, take back those that are not begun."""
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
 
-    done: list[bool] = []
     failed: dict[int, BaseException] = {}
     try:
         for future in as_completed(list(units)):
-            if future.status == "finished":
-                done.append(future.result())
+            unit = units.pop(future)
+            if future.status in ("error", "cancelled"):
+                failed[unit] = future.exception() or CancelledError(future.key)
+            else:  # done, also where its worker has died since
                 bar.update()
-            else:
-                failed[units[future]] = future.exception()
     except BaseException:
         client.cancel(list(units))
         raise
-    return done, failed
+    return failed
 
 
 def _is_hidden(verbose: bool | None) -> bool | None:

@@ -24,14 +24,13 @@ class Work:
     raising: tuple[int, ...] = ()
     seconds: float = 0.02
 
-    def __call__(self, unit: int) -> bool:
+    def __call__(self, unit: int) -> None:
         time.sleep(self.seconds)
         if unit in self.killing:
             os.kill(os.getpid(), signal.SIGKILL)
         if unit in self.raising:
             msg = f"unit {unit} is bad"
             raise ValueError(msg)
-        return True
 
 
 def poison(unit: int) -> None:
