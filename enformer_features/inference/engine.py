@@ -68,8 +68,9 @@ class Work:
     labels : sequence of str
         Name of every row of ``reads``, for errors.
     pools : sequence of Pool
-    bins : sequence of ndarray of int64, each of shape (len(reads), 2)
-        For each pool the bins of ``forward`` that each row of ``reads`` reads.
+    bins : sequence of ndarray of int64, each of shape (len(reads), 2) or (.., 3)
+        For each pool the bins of ``forward`` that each row of ``reads`` reads, as
+        ``Pool.resolve`` returns them.
     """
 
     reads: Reads
@@ -150,10 +151,8 @@ class Engine:
             bins = bins + other
         bins = bins / len(tensors) if len(tensors) > 1 else bins
         vectors = [
-            pool.reduce(bins[low:high])
-            for pool, (low, high) in zip(
-                work.pools, (of[row] for of in work.bins), strict=True
-            )
+            pool.read(bins, of_pool[row])
+            for pool, of_pool in zip(work.pools, work.bins, strict=True)
         ]
         values: Floats = torch.cat(vectors).float().cpu().numpy()
         if not np.isfinite(values).all():

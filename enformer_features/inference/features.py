@@ -188,7 +188,7 @@ def compute(
     ----------
     scanned : Scan
     recipe : Recipe
-    bins : sequence of ndarray of int64, each of shape (n_rows, 2)
+    bins : sequence of ndarray of int64, each of shape (n_rows, 2) or (n_rows, 3)
         Kept bins per pool.
     keys : dict of int to str
         From :func:`row_keys`.
@@ -215,7 +215,9 @@ def compute(
     wanted = [same[key][0] for key in missing]
     reads.plan(wanted)
     wanted = reads.order(wanted)
-    shifted_bins = [of_pool - span[0] for of_pool in bins]
+    shifted_bins = [of_pool.copy() for of_pool in bins]
+    for of_pool in shifted_bins:
+        of_pool[:, :2] -= span[0]
     work = Work(reads, wanted, scanned.layout.labels, recipe.pools, shifted_bins)
     began = time.perf_counter()
     about = {"device": backend.device.type, "precision": backend.precision.name}

@@ -95,6 +95,16 @@ class Layout:
             return None
         return region_bins(self.regions, self.table, geometry)
 
+    def _backward(self) -> npt.NDArray[np.bool_] | None:
+        """Tell which transcripts run against the direction that is read."""
+        if self.regions is None:
+            return None
+        is_minus = (self.regions["strand"] == "-").to_numpy()
+        backward: npt.NDArray[np.bool_] = (
+            is_minus & (self.table["read_strand"] != "-").to_numpy()
+        )
+        return backward
+
     def pool_bins(
         self, pools: Sequence[Pool], geometry: Geometry, *, raising: bool
     ) -> tuple[Layout, list[Integers]]:
@@ -103,7 +113,8 @@ class Layout:
         Rows whose region reaches past the kept bins get a reason.
         """
         regions = self.region_bins(geometry)
-        bins = [pool.resolve(geometry, len(self), regions) for pool in pools]
+        backward = self._backward()
+        bins = [pool.resolve(geometry, len(self), regions, backward) for pool in pools]
         past: dict[int, str] = {}
         for of_pool in bins:
             outside = (of_pool[:, 0] < 0) | (of_pool[:, 1] > geometry.n_bins)
