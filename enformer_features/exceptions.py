@@ -84,6 +84,10 @@ class FailedUnitsWarning(EnformerFeaturesWarning):
     """Units of a store that no worker could compute; all others were."""
 
 
+class LeakageWarning(EnformerFeaturesWarning):
+    """Tested rows that the model, or the network under it, has seen in training."""
+
+
 class CacheWarning(EnformerFeaturesWarning):
     """Cached rows that cannot be read or kept; they are computed again."""
 
