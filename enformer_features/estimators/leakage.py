@@ -19,7 +19,7 @@ from enformer_features.estimators.rows import (
     row_windows,
     split_by_label,
 )
-from enformer_features.estimators.splits import Fold, folds_of
+from enformer_features.estimators.splitter import Fold, folds_of
 from enformer_features.exceptions import InputError, LeakageWarning, warn
 from enformer_features.genomics.intervals import covered_bases, gaps
 from enformer_features.genomics.windows import SEQUENCE_LENGTH
