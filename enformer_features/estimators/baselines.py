@@ -1,8 +1,9 @@
-"""What any embedding must beat: the composition of the sequence around the TSS."""
+"""What any embedding must beat: the letters around the TSS, counted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from os import PathLike
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from enformer_features.exceptions import InputError
-from enformer_features.genomics.encoding import N_CODE
+from enformer_features.genomics.encoding import N_CODE, decode
 from enformer_features.genomics.genome import Genome, open_genome, rename_contigs
 from enformer_features.genomics.regions import (
     Regions,
@@ -21,8 +22,12 @@ from enformer_features.genomics.regions import (
 )
 from enformer_features.genomics.windows import place_windows
 
+Codes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
 _C, _G = 1, 2  # letter codes
 FEATURES = ("gc", "cpg_ratio", "cpg_density")
+LONGEST_K = 8  # 32,896 features
 
 
 class SequenceCompositionBaseline(TransformerMixin, BaseEstimator):
@@ -121,25 +126,21 @@ class SequenceCompositionBaseline(TransformerMixin, BaseEstimator):
             known base within the smallest flank.
         """
         _check_flanks(self.flanks)
-        genome = open_genome(self.genome)
-        table = region_table(X)
-        table["chrom"] = rename_contigs(table["chrom"], self.contig_style)
-        table = check_bounds(table, genome.contigs, str(genome.path))
-        raise_bad_rows(table)
         reach = max(self.flanks)
-        windows = place_windows(table, 2 * reach)
-        features = np.empty((len(table), len(FEATURES) * len(self.flanks)), np.float32)
-        places = windows[["chrom", "window_start", "window_end"]]
-        for row, place in enumerate(places.itertuples(index=False, name=None)):
-            codes = genome.fetch(*place)
+
+        def describe(codes: Codes) -> Floats:
             nested = [codes[reach - flank : reach + flank] for flank in self.flanks]
-            features[row] = np.concatenate([composition(part) for part in nested])
-        unknown = np.isnan(features).any(axis=1)
-        table.loc[unknown, "reason"] = (
-            f"no known base within {min(self.flanks)} bp of its centre, only N"
+            return np.concatenate([composition(part) for part in nested])
+
+        return _describe_rows(
+            X,
+            self.genome,
+            self.contig_style,
+            reach,
+            describe,
+            len(FEATURES) * len(self.flanks),
+            f"no known base within {min(self.flanks)} bp of its centre, only N",
         )
-        raise_bad_rows(table)
-        return features
 
     def get_feature_names_out(
         self, input_features: object = None
@@ -166,7 +167,186 @@ class SequenceCompositionBaseline(TransformerMixin, BaseEstimator):
         return tags
 
 
-def composition(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+class KmerBaseline(TransformerMixin, BaseEstimator):
+    r"""Share of each word of k letters in a window around each region's centre.
+
+    A word and its reverse complement are one feature, so that the strand does not
+    matter: 136 features of 4 letters, 512 of 5, 2,080 of 6.
+
+    Parameters
+    ----------
+    genome : path or Genome
+        FASTA file, plain or BGZF.
+    k : int, default=4
+        Letters of a word, 1 to 8.
+    flank : int, default=1000
+        Reach of the window in bp: ``2 * flank`` bases around the TSS, or else the
+        middle, of a region.
+    contig_style : {None, "ucsc", "ensembl"}, default=None
+        Spelling of the contigs in the FASTA file, if it is another than that of
+        the regions.
+
+    See Also
+    --------
+    SequenceCompositionBaseline : GC and CpG alone.
+
+    Notes
+    -----
+    Words with an N are left out, and so is what lies past a contig's end.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> fasta = pathlib.Path(folder.name, "toy.fa")
+    >>> _ = fasta.write_text(">chr1\n" + "ACGT" * 25 + "\n")
+    >>> baseline = KmerBaseline(fasta, k=1, flank=10)
+    >>> baseline.fit_transform(["chr1:51-52"]).tolist()
+    [[0.5, 0.5]]
+    >>> list(baseline.get_feature_names_out())
+    ['kmer_A', 'kmer_C']
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        genome: str | PathLike[str] | Genome,
+        *,
+        k: int = 4,
+        flank: int = 1000,
+        contig_style: str | None = None,
+    ) -> None:
+        self.genome = genome
+        self.k = k
+        self.flank = flank
+        self.contig_style = contig_style
+
+    def fit(self, X: Regions, y: object = None) -> Self:
+        """Check the parameters; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : DataFrame or sequence of str
+            Regions; not read.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        self._check()
+        return self
+
+    def transform(self, X: Regions) -> npt.NDArray[np.float32]:
+        """Count the words around each region.
+
+        Parameters
+        ----------
+        X : DataFrame or sequence of str
+            Regions or genes, one per row, as
+            :func:`~enformer_features.genomics.regions.region_table` takes them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_regions, n_words)
+            In row order; each row sums to 1.
+
+        Raises
+        ------
+        InputError, GenomeError
+            If rows cannot be used: bad coordinates, unknown contigs, or not one
+            word without an N.
+        """
+        self._check()
+        return _describe_rows(
+            X,
+            self.genome,
+            self.contig_style,
+            self.flank,
+            lambda codes: word_shares(codes, self.k),
+            len(_words(self.k)[0]),
+            f"no {self.k} known bases in a row within {self.flank} bp of its centre",
+        )
+
+    def get_feature_names_out(
+        self, input_features: object = None
+    ) -> npt.NDArray[np.object_]:
+        """Name the features, such as ``kmer_ACGT``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str, shape (n_words,)
+        """
+        self._check()
+        words, _ = _words(self.k)
+        digits = words[:, None] // 4 ** np.arange(self.k - 1, -1, -1) % 4
+        letters = [decode(word.astype(np.uint8)) for word in digits]
+        return np.array([f"kmer_{word}" for word in letters], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that rows are regions, and that nothing is learnt."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        return tags
+
+    def _check(self) -> None:
+        _check_flanks([self.flank])
+        is_whole = isinstance(self.k, (int, np.integer))
+        if not is_whole or not 1 <= self.k <= LONGEST_K:
+            msg = f"k={self.k!r} must be a whole number of letters, 1 to {LONGEST_K}"
+            raise InputError(msg)
+
+
+def word_shares(codes: Codes, k: int) -> Floats:
+    """Measure how often each word of k letters occurs, on both strands together.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (length,)
+        Letters, A C G T N = 0 .. 4.
+    k : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n_words,)
+        Of all words without an N, in alphabetical order, a word standing for its
+        reverse complement too; NaN when there is no word.
+
+    Examples
+    --------
+    >>> word_shares(np.array([0, 1, 3, 4, 2], dtype=np.uint8), 1).tolist()
+    [0.5, 0.5]
+    """
+    places = np.lib.stride_tricks.sliding_window_view(codes, min(k, len(codes)))
+    known = places[(places != N_CODE).all(axis=1)]
+    words, column = _words(k)
+    if not len(known) or len(codes) < k:
+        return np.full(len(words), np.nan)
+    found = known.astype(np.int64) @ 4 ** np.arange(k - 1, -1, -1)
+    counts = np.bincount(column[found], minlength=len(words))
+    return counts / len(found)
+
+
+@lru_cache
+def _words(k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the words that are features, and the feature of every word.
+
+    A word is a number of base 4; it or its reverse complement, the first, is a feature.
+    """
+    words = np.arange(4**k)
+    powers = 4 ** np.arange(k)
+    digits = words[:, None] // powers % 4  # last letter first
+    complement = (3 - digits) @ powers[::-1]
+    return np.unique(np.minimum(words, complement), return_inverse=True)
+
+
+def composition(codes: Codes) -> Floats:
     """Measure GC content, CpG observed over expected, and CpG density.
 
     Parameters
@@ -191,6 +371,31 @@ def composition(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     n_cpg = np.count_nonzero((codes[:-1] == _C) & (codes[1:] == _G))
     ratio = n_known * n_cpg / (n_c * n_g) if n_c and n_g else 0.0
     return np.array([(n_c + n_g) / n_known, ratio, n_cpg / n_known])
+
+
+def _describe_rows(
+    X: Regions,
+    given_genome: str | PathLike[str] | Genome,
+    contig_style: str | None,
+    reach: int,
+    describe: Callable[[Codes], Floats],
+    n_features: int,
+    nothing_known: str,
+) -> npt.NDArray[np.float32]:
+    """Describe the letters within reach of each region; NaN means nothing is known."""
+    genome = open_genome(given_genome)
+    table = region_table(X)
+    table["chrom"] = rename_contigs(table["chrom"], contig_style)
+    table = check_bounds(table, genome.contigs, str(genome.path))
+    raise_bad_rows(table)
+    windows = place_windows(table, 2 * reach)
+    places = windows[["chrom", "window_start", "window_end"]]
+    features = np.empty((len(table), n_features), np.float32)
+    for row, place in enumerate(places.itertuples(index=False, name=None)):
+        features[row] = describe(genome.fetch(*place))
+    table.loc[np.isnan(features).any(axis=1), "reason"] = nothing_known
+    raise_bad_rows(table)
+    return features
 
 
 def _check_flanks(flanks: Sequence[int]) -> None:

@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from enformer_features.estimators.baselines import (
+    KmerBaseline,
     SequenceCompositionBaseline,
     composition,
+    word_shares,
 )
 from enformer_features.exceptions import GenomeError, InputError
 from enformer_features.genomics.encoding import encode
@@ -163,3 +165,51 @@ def test_human_genes_reach_the_known_score(
         pd.DataFrame(predicted, y.index, y.columns), method="spearman"
     )
     assert spearman.median() == pytest.approx(expected, abs=0.002)
+
+
+# Words
+
+
+@pytest.mark.parametrize(("k", "n_words"), [(1, 2), (2, 10), (4, 136), (5, 512)])
+def test_words_and_their_complements_are_one_feature(k: int, n_words: int) -> None:
+    forward = "GATTACAGGNCAT"
+    backward = forward[::-1].translate(COMPLEMENT)
+    shares = word_shares(encode(forward), k)
+    assert len(shares) == n_words
+    assert shares.sum() == pytest.approx(1)
+    assert_allclose(shares, word_shares(encode(backward), k))
+
+
+def test_word_shares_by_hand() -> None:
+    """AC and GT are one word, and so are CA and TG; CN and NA are none."""
+    names = [
+        name.removeprefix("kmer_")
+        for name in KmerBaseline("", k=2).get_feature_names_out()
+    ]
+    shares = dict(zip(names, word_shares(encode("ACGTCNAC"), 2), strict=True))
+    assert {word: n for word, n in shares.items() if n} == pytest.approx(
+        {"AC": 3 / 5, "CG": 1 / 5, "GA": 1 / 5}
+    )
+
+
+def test_words_are_counted_around_each_region(fasta: Path, letters: str) -> None:
+    words = KmerBaseline(fasta, k=3, flank=31)
+    features = words.fit_transform(genes("1", [211, 80]))
+    assert features.dtype == np.float32
+    assert_allclose(features[0], word_shares(encode(letters[180:242]), 3), rtol=1e-6)
+    mirrored = words.transform(genes("mirrored", [498 - 211, 498 - 80], "-"))
+    assert_array_equal(features, mirrored)
+    table = clone(words).set_output(transform="pandas").fit_transform(genes("1", [9]))
+    assert list(table.columns[:2]) == ["kmer_AAA", "kmer_AAC"]
+    assert table.shape == (1, 32)
+
+
+def test_a_row_without_words_is_refused(fasta: Path) -> None:
+    with pytest.raises(InputError, match="row gene_50: no 3 known bases in a row"):
+        KmerBaseline(fasta, k=3, flank=31).transform(genes("gap", [50]))
+
+
+@pytest.mark.parametrize("k", [0, 9, 2.5])
+def test_words_of_no_or_too_many_letters_are_refused(fasta: Path, k: int) -> None:
+    with pytest.raises(InputError, match=f"k={k} must be a whole number of letters"):
+        KmerBaseline(fasta, k=k).fit(["1:5-5"])
