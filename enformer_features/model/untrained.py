@@ -15,8 +15,8 @@ SEED = 20211004
 CALIBRATION_BATCH = (4, 32)  # sequences, bins
 
 
-def untrained_network(config: EnformerConfig) -> Enformer:
-    """Draw a network whose activations have a sensible scale; always the same one.
+def untrained_network(config: EnformerConfig, seed: int = SEED) -> Enformer:
+    """Draw a network whose activations have a sensible scale; a seed has one.
 
     Two things differ from the published initialisation, which is meant to be trained
     from: the output projections of the attention are drawn and not zero, so that
@@ -26,6 +26,8 @@ def untrained_network(config: EnformerConfig) -> Enformer:
     Parameters
     ----------
     config : EnformerConfig
+    seed : int, optional
+        By default that of the weights that are called untrained.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def untrained_network(config: EnformerConfig) -> Enformer:
     True
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         network = Enformer(config)
         for block in network.transformer:
             assert isinstance(block, TransformerBlock)
