@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
         guesses = {
             f"finetune {regressor.tune}": regressor.predict(rows[tested]),
             measured.BASELINE: measured.baseline_guess(
-                composition, targets, is_fitted, tested
+                composition, targets, rows["chrom"], is_fitted, tested
             ),
         }
         scores = measured.score(

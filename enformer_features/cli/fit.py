@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enformer_features.cli import measured, outputs
 from enformer_features.cli.console import OK, PARTIAL, add_common, note
-from enformer_features.cli.heads import add_head, head_of, predict
+from enformer_features.cli.heads import add_head, fit, head_of, predict
 from enformer_features.cli.options import (
     absolute_paths,
     add_embedder,
@@ -60,13 +60,14 @@ def run(args: argparse.Namespace) -> int:
     result = outputs.embed(embedder, rows)
     fitted = is_fitted & result.is_good
     tested = ~is_fitted & result.is_good
-    head.fit(result.values[fitted], targets[fitted].to_numpy())
+    chrom = rows["chrom"][fitted]
+    fit(head, result.values[fitted], targets[fitted].to_numpy(), chrom)
     scores = None
     if composition is not None and tested.any():
         guesses = {
             args.head: predict(head, result.values[tested]),
             measured.BASELINE: measured.baseline_guess(
-                composition, targets, fitted, tested
+                composition, targets, rows["chrom"], fitted, tested
             ),
         }
         scores = measured.score(

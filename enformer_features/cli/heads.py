@@ -1,4 +1,4 @@
-"""The models that ``fit`` puts on the features; their own defaults are plain."""
+"""The models that ``fit`` puts on the features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 HEADS = ("ridge", "lasso", "xgboost")
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 7))
 _SEEDS = 2**31  # xgboost's are smaller than those of numpy
-_XGBOOST = {"n_estimators": 300, "max_depth": 4, "learning_rate": 0.05}
+_FOLDS = 5
+_TREES = ("n_estimators", "max_depth", "learning_rate")
 
 
 def add_head(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def add_head(parser: argparse.ArgumentParser) -> None:
         "--alpha",
         type=float,
         help="penalty of ridge and lasso (default: chosen for each target on the "
-        "fitted rows, ridge by leave-one-out, lasso by five folds)",
+        "fitted rows, ridge on held-out chromosomes, lasso by five folds of rows)",
     )
     group.add_argument("--n-estimators", type=int, help="xgboost trees (default: 300)")
     group.add_argument("--max-depth", type=int, help="of xgboost trees (default: 4)")
@@ -39,19 +40,34 @@ def add_head(parser: argparse.ArgumentParser) -> None:
 def head_of(args: argparse.Namespace) -> Pipeline:
     """Make the head that the options describe."""
     check_choice("head", args.head, HEADS)
-    trees = {name: getattr(args, name) for name in _XGBOOST}
+    trees = {name: getattr(args, name) for name in _TREES}
     trees = {name: value for name, value in trees.items() if value is not None}
     _check_numbers(args, trees)
     if args.head == "xgboost":
         if args.alpha is not None:
             msg = "--alpha is the penalty of ridge and lasso; xgboost has none"
             raise InputError(msg)
-        return _xgboost(seed=args.seed, **trees)
+        return _xgboost(args.seed, trees)
     if trees:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in trees)
         msg = f"{flags}: only --head xgboost has trees"
         raise InputError(msg)
     return ridge(args.alpha) if args.head == "ridge" else _lasso(args.alpha, args.seed)
+
+
+def _lasso(alpha: float | None, seed: int) -> Pipeline:
+    from enformer_features.estimators.heads import lasso_head
+
+    return lasso_head(alpha, seed=seed)
+
+
+def _xgboost(seed: int, trees: dict[str, Any]) -> Pipeline:
+    """Make trees on the features themselves, for every target its own."""
+    from enformer_features.estimators.heads import xgboost_head
+
+    return xgboost_head(
+        n_components=None, multi_strategy="one_output_per_tree", seed=seed, **trees
+    )
 
 
 def _check_numbers(args: argparse.Namespace, trees: dict[str, Any]) -> None:
@@ -71,34 +87,35 @@ def _check_numbers(args: argparse.Namespace, trees: dict[str, Any]) -> None:
 
 def ridge(alpha: float | None = None) -> Pipeline:
     """Make a ridge regression of scaled features; no alpha, one chosen per target."""
-    from sklearn.linear_model import Ridge, RidgeCV
+    from enformer_features.estimators.heads import ridge_head
 
-    if alpha is None:
-        return _scaled(RidgeCV(alphas=RIDGE_ALPHAS, alpha_per_target=True))
-    return _scaled(Ridge(alpha=alpha))
+    return ridge_head(RIDGE_ALPHAS if alpha is None else alpha)
 
 
-def _lasso(alpha: float | None, seed: int) -> Pipeline:
-    from sklearn.linear_model import Lasso, LassoCV
-    from sklearn.multioutput import MultiOutputRegressor
+def fit(head: Pipeline, features: Any, targets: Any, chrom: Any) -> Pipeline:
+    """Fit a head; ridge chooses penalties on chromosomes, or on rows of a single one.
 
-    if alpha is not None:
-        return _scaled(Lasso(alpha=alpha, random_state=seed))
-    return _scaled(MultiOutputRegressor(LassoCV(random_state=seed)))
+    Parameters
+    ----------
+    head : Pipeline
+    features : ndarray, shape (n_rows, n_features)
+    targets : ndarray, shape (n_rows, n_targets)
+    chrom : array-like of str, shape (n_rows,)
 
+    Returns
+    -------
+    Pipeline
+        The head, fitted.
+    """
+    from enformer_features.estimators.heads import fit_head
 
-def _xgboost(*, seed: int, **trees: Any) -> Pipeline:
-    from sklearn.pipeline import make_pipeline
-    from xgboost import XGBRegressor
-
-    return make_pipeline(XGBRegressor(**{**_XGBOOST, **trees}, random_state=seed))
-
-
-def _scaled(regressor: Any) -> Pipeline:
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), regressor)
+    groups = np.asarray(chrom)
+    n_groups = len(np.unique(groups))
+    if "groupedridgecv" in head.named_steps:
+        folds = min(_FOLDS, n_groups) if n_groups > 1 else "rows"
+        head.set_params(groupedridgecv__cv=folds)
+    fitted: Pipeline = fit_head(head, features, targets, groups)
+    return fitted
 
 
 def predict(head: Any, features: Any) -> np.ndarray:

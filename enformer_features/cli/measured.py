@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from enformer_features.cli import outputs
 from enformer_features.cli.console import note, show
-from enformer_features.cli.heads import predict, ridge
+from enformer_features.cli.heads import fit, predict, ridge
 from enformer_features.cli.options import read_rows
 from enformer_features.cli.sidecars import sidecar_of, write_sidecar
 from enformer_features.exceptions import InputError
@@ -139,11 +139,12 @@ def composition(
 def baseline_guess(
     features: npt.NDArray[np.float32],
     targets: pd.DataFrame,
+    chrom: pd.Series[str],
     fitted: npt.NDArray[np.bool_],
     tested: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.floating[Any]]:
     """Predict the tested rows from GC and CpG alone."""
-    head = ridge().fit(features[fitted], targets[fitted].to_numpy())
+    head = fit(ridge(), features[fitted], targets[fitted].to_numpy(), chrom[fitted])
     return predict(head, features[tested])
 
 

@@ -246,3 +246,13 @@ def test_a_dry_run_fits_nothing(fit, exploding):
     assert (plan["n_fitted"], plan["n_held_out"], plan["n_targets"]) == (8, 4, 2)
     assert plan["would_write"] == [str(file)]
     assert not file.exists()
+
+
+def test_ridge_chooses_its_penalty_on_chromosomes_or_rows_of_a_single_one(fit):
+    file, done = fit("--holdout", "chr3")
+    assert done.code == 0
+    head = load_model(file)[-1][-1]
+    assert (head.cv, head.cv_errors_.shape) == (2, (8, 2))
+    file, done = fit("--holdout", "chr3", "--holdout", "chr2", "--overwrite")
+    assert done.code == 0
+    assert load_model(file)[-1][-1].cv == "rows"
