@@ -201,7 +201,7 @@ def _finalize(args: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from enformer_features.storage.store_diff import diff
+    from enformer_features.storage.store.diff import diff
 
     differences = diff(args.a, args.b)
     if args.json:

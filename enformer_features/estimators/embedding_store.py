@@ -61,7 +61,7 @@ from enformer_features.model.registry import (
 )
 from enformer_features.storage.environment import environment
 from enformer_features.storage.store import Store, create_store, open_store
-from enformer_features.storage.store_plan import StorePlan
+from enformer_features.storage.store.plan import StorePlan
 
 if TYPE_CHECKING:
     from enformer_features.storage.store import StoreReport, StoreStatus

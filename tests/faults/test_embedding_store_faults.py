@@ -19,7 +19,7 @@ from enformer_features import (
     plan_store,
 )
 from enformer_features.estimators import streaming
-from enformer_features.storage.store_diff import diff
+from enformer_features.storage.store.diff import diff
 from tests.estimators.toy import random_letters, write_fasta
 from tests.faults.children import run, short_and_full
 

@@ -21,7 +21,7 @@ from enformer_features.storage.store import (
     create_store,
     open_store,
 )
-from enformer_features.storage.store_diff import diff
+from enformer_features.storage.store.diff import diff
 from tests.faults.children import (
     Children,
     SmallDisk,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from enformer_features.exceptions import InputError, check_choice, first_few
-from enformer_features.storage.store_records import record_digest
+from enformer_features.storage.store.records import record_digest
 
 DTYPES = ("float32", "float16")
 _FIELDS = ("array", "n_rows", "row_shape", "dtype", "unit_rows")

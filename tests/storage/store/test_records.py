@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from enformer_features.exceptions import InputError, StoreError
-from enformer_features.storage.store_records import read_record, write_record
+from enformer_features.storage.store.records import read_record, write_record
 
 RECORD = {"rows": 7, "name": "é", "nested": {"list": [1, None, 0.5]}}
 

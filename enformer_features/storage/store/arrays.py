@@ -25,7 +25,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore, MemoryStore
 
 from enformer_features.storage.files import flush_file, flush_folder
-from enformer_features.storage.store_plan import StorePlan
+from enformer_features.storage.store.plan import StorePlan
 
 OURS = "enformer_features"  # plan, markers and manifest, beside obs, var and uns
 EXTRA = f"{OURS}/arrays"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from enformer_features.exceptions import StoreError, first_few
-from enformer_features.storage.store_arrays import OURS, REASONS
-from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import (
+from enformer_features.storage.store.arrays import OURS, REASONS
+from enformer_features.storage.store.plan import StorePlan
+from enformer_features.storage.store.records import (
     file_digest,
     read_record,
     write_record,

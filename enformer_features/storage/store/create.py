@@ -28,19 +28,18 @@ from enformer_features.exceptions import (
 )
 from enformer_features.storage.export import check_uns, clean_obs, clean_var
 from enformer_features.storage.files import check_space, flush_folder, os_error
-from enformer_features.storage.store_arrays import (
+from enformer_features.storage.store.arrays import (
     files_below,
     flush_tree,
     write_skeleton,
 )
-from enformer_features.storage.store_check import StoreReport
-from enformer_features.storage.store_folder import (
+from enformer_features.storage.store.folder import (
     PARTIAL,
     Store,
     hidden_sibling,
     partial_folder,
 )
-from enformer_features.storage.store_manifest import (
+from enformer_features.storage.store.manifest import (
     MANIFEST,
     PLAN,
     UNITS,
@@ -49,18 +48,8 @@ from enformer_features.storage.store_manifest import (
     read_plan,
     write_manifest,
 )
-from enformer_features.storage.store_markers import StoreStatus
-from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import file_digest, write_record
-
-__all__ = [
-    "Store",
-    "StorePlan",
-    "StoreReport",
-    "StoreStatus",
-    "create_store",
-    "open_store",
-]
+from enformer_features.storage.store.plan import StorePlan
+from enformer_features.storage.store.records import file_digest, write_record
 
 SUFFIX = ".zarr"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from enformer_features.exceptions import InputError
-from enformer_features.storage.store_plan import StorePlan
-from tests.storage.test_store import plan
+from enformer_features.storage.store.plan import StorePlan
+from tests.storage.store.test_create import plan
 
 
 @pytest.mark.parametrize(

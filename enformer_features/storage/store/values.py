@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enformer_features.exceptions import InputError, StoreError, first_few
-from enformer_features.storage.store_plan import StorePlan
+from enformer_features.storage.store.plan import StorePlan
 
 
 def checked_values(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from enformer_features.exceptions import StoreError
-from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import read_record, write_record
+from enformer_features.storage.store.plan import StorePlan
+from enformer_features.storage.store.records import read_record, write_record
 
 _DONE, _BEGUN = ".json", ".begun"
 

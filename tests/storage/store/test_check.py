@@ -10,7 +10,7 @@ import pytest
 
 from enformer_features.exceptions import StoreError
 from enformer_features.storage.store import Store, open_store
-from tests.storage.test_store import BINS, create, fill, plan, values_of
+from tests.storage.store.test_create import BINS, create, fill, plan, values_of
 
 OURS = "enformer_features"
 Filled = Callable[..., Store]

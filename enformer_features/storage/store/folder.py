@@ -17,7 +17,7 @@ import pandas as pd
 
 from enformer_features.exceptions import InputError, StoreError, first_few
 from enformer_features.storage.files import atomic_write, flush_folder
-from enformer_features.storage.store_arrays import (
+from enformer_features.storage.store.arrays import (
     EXTRA,
     HEADER,
     REASONS,
@@ -26,8 +26,8 @@ from enformer_features.storage.store_arrays import (
     read_table,
     unit_file,
 )
-from enformer_features.storage.store_check import StoreReport, verify
-from enformer_features.storage.store_manifest import (
+from enformer_features.storage.store.check import StoreReport, verify
+from enformer_features.storage.store.manifest import (
     PLAN,
     PLAN_AGAIN,
     REASONS_FILE,
@@ -37,13 +37,13 @@ from enformer_features.storage.store_manifest import (
     read_plan,
     write_manifest,
 )
-from enformer_features.storage.store_markers import (
+from enformer_features.storage.store.markers import (
     Markers,
     StoreStatus,
     status_of,
     summary,
 )
-from enformer_features.storage.store_values import checked_values
+from enformer_features.storage.store.values import checked_values
 
 PARTIAL = ".partial"
 OLD = ".old"

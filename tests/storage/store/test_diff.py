@@ -8,8 +8,8 @@ import pytest
 
 from enformer_features.exceptions import StoreError
 from enformer_features.storage.store import Store, create_store
-from enformer_features.storage.store_diff import diff
-from tests.storage.test_store import fill, plan, tables, values_of
+from enformer_features.storage.store.diff import diff
+from tests.storage.store.test_create import fill, plan, tables, values_of
 
 
 def filled(path: Path, obs_changes: Any = None, **changes: Any) -> Store:

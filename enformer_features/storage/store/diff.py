@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.exceptions import first_few
-from enformer_features.storage.store import Store, open_store
+from enformer_features.storage.store.create import open_store
+from enformer_features.storage.store.folder import Store
 
 Mask = npt.NDArray[np.bool_]
 

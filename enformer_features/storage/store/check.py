@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enformer_features.exceptions import StoreError
-from enformer_features.storage.store_arrays import unit_file
-from enformer_features.storage.store_manifest import (
+from enformer_features.storage.store.arrays import unit_file
+from enformer_features.storage.store.manifest import (
     MANIFEST,
     PLAN,
     UNITS,
     damaged_files,
     read_plan,
 )
-from enformer_features.storage.store_markers import Markers
-from enformer_features.storage.store_plan import StorePlan
-from enformer_features.storage.store_records import file_digest
+from enformer_features.storage.store.markers import Markers
+from enformer_features.storage.store.plan import StorePlan
+from enformer_features.storage.store.records import file_digest
 
 
 @dataclass(frozen=True)
