@@ -79,7 +79,8 @@ class EmbeddingStore:
     """Features that are computed unit by unit; from :func:`plan_store`.
 
     Any number of processes may work on one store. A unit is wholly there or not at
-    all, and has the same bits whoever computes it.
+    all, and has the same bits whoever computes it, with one number of threads on one
+    kind of processor.
 
     Parameters
     ----------
