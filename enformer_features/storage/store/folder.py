@@ -89,7 +89,7 @@ class Store:
 
     def _found_again(self) -> Path:
         for folder in (self.path, partial_folder(self.path)):
-            if folder.is_dir() and read_plan(folder).digest == self.plan.digest:
+            if self._is_here(folder):
                 return folder
         msg = f"{self._folder} is gone: it was removed meanwhile"
         raise StoreError(msg)
@@ -360,17 +360,25 @@ class Store:
         """
         if self.is_finished:
             return self.path
+        self._check_place(overwrite=overwrite)
         markers = self._complete_markers()
         check_files(self.folder, is_finished=False)
-        if os.path.lexists(self.path) and not overwrite:
-            msg = f"{self.path} exists; remove it, or replace it (overwrite=True)"
-            raise StoreError(msg)
         self._write_reasons(markers)
         self._remove_leftovers()
         files = [*self.manifest()["files"], REASONS_FILE]
         write_manifest(self.folder, self.plan, files, summary(markers))
         self._publish()
         return self.path
+
+    def _check_place(self, *, overwrite: bool) -> None:
+        if not os.path.lexists(self.path) or self._is_here(self.path):
+            return
+        if not overwrite:
+            msg = f"{self.path} exists; remove it, or replace it (overwrite=True)"
+            raise StoreError(msg)
+        if not (self.path / PLAN).exists():
+            msg = f"{self.path} is no store of this package; move it away by hand"
+            raise StoreError(msg)
 
     def _complete_markers(self) -> list[dict[str, Any]]:
         """Return all markers, having seen that the files have the right size."""
@@ -413,20 +421,34 @@ class Store:
 
     def _publish(self) -> None:
         """Rename; an old store goes only when the new one has its place."""
-        if not os.path.lexists(self.path):
-            _rename(self.folder, self.path)
-        else:
-            old = hidden_sibling(self.path, OLD)
-            _rename(self.path, old)
-            try:
-                _rename(self.folder, self.path)
-            except StoreError:
-                _rename(old, self.path)
-                raise
+        if not self._is_here(self.path):  # another process may have finished it
+            self._take_place()
         self._folder = self.path
         flush_folder(self.path.parent)
         for old in hidden_siblings(self.path, OLD):  # also of those that were killed
-            shutil.rmtree(old, ignore_errors=True)
+            # our own was moved by a process that lost a race, and will put it back
+            if not self._is_here(old):
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _take_place(self) -> None:
+        old = hidden_sibling(self.path, OLD)
+        is_replaced = os.path.lexists(self.path)
+        if is_replaced:
+            _rename(self.path, old)
+        try:
+            _rename(partial_folder(self.path), self.path)
+        except StoreError:
+            if is_replaced and not os.path.lexists(self.path):
+                _rename(old, self.path)
+            if not self._is_here(self.path):
+                raise
+
+    def _is_here(self, folder: Path) -> bool:
+        """Tell whether a folder is this very store, and not one of another plan."""
+        try:
+            return read_plan(folder).digest == self.plan.digest
+        except StoreError:
+            return False
 
     def _checked_header(self) -> bytes:
         """Return the array's header, which decides how every value is read."""

@@ -20,6 +20,7 @@ from enformer_features.storage.store import (
     Store,
     StorePlan,
     create_store,
+    folder,
     open_store,
 )
 
@@ -235,6 +236,56 @@ def test_a_finished_store_is_replaced_only_when_asked(tmp_path: Path) -> None:
     new.finalize(overwrite=True)
     assert open_store(tmp_path / "out.zarr.partial").plan == other
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_a_store_that_two_processes_finish_at_once_is_kept(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them goes all the way while the other moves the old store aside."""
+    fill(create(tmp_path / "out.zarr"))
+    open_store(tmp_path / "out.zarr").finalize()
+    other = plan(settings={"precision": "bfloat16"})
+    one, two = (create(tmp_path / "out.zarr", other, overwrite=True) for _ in "12")
+    values = fill(one)
+    rename = folder._rename
+
+    def rename_at_once(old: Path, new: Path) -> None:
+        monkeypatch.setattr(folder, "_rename", rename)
+        if begins == "before":
+            two.finalize(overwrite=True)
+        rename(old, new)
+        if begins == "after":
+            two.finalize(overwrite=True)
+
+    monkeypatch.setattr(folder, "_rename", rename_at_once)
+    assert one.finalize(overwrite=True) == tmp_path / "out.zarr"
+    finished = open_store(tmp_path / "out.zarr")
+    assert finished.is_finished
+    np.testing.assert_array_equal(finished.read(), values)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_a_finished_store_is_kept_while_another_process_has_moved_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = create(tmp_path / "out.zarr")
+    fill(store)
+    aside = folder.hidden_sibling(store.path, folder.OLD)
+    monkeypatch.setattr(folder, "flush_folder", lambda _: store.path.rename(aside))
+    store.finalize()
+    assert [path.name for path in tmp_path.iterdir()] == [aside.name]
+
+
+def test_what_is_no_store_is_not_replaced_when_a_store_is_finished(
+    tmp_path: Path,
+) -> None:
+    store = create(tmp_path / "out.zarr")
+    fill(store)
+    (tmp_path / "out.zarr").mkdir()
+    with pytest.raises(StoreError, match="no store of this package; move it away"):
+        store.finalize(overwrite=True)
+    assert store.pending() == []
 
 
 def test_paths_that_are_no_store_are_told(tmp_path: Path) -> None:
