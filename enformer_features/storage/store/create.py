@@ -282,10 +282,11 @@ def _go_on(target: Path, folder: Path, skeleton: _Skeleton) -> Store:
         is_whole = False
     if not is_whole:
         with skeleton.written(target) as made:
-            _restore(made, folder)
-            if folder == target:  # to be finished again
+            if folder == target:  # to be finished again, also if this is interrupted
                 folder = partial_folder(target)
                 target.rename(folder)
+                flush_folder(folder.parent)
+            _restore(made, folder)
         store = Store(target, folder)
     missing = skeleton.plan.n_bytes - store.status().n_bytes
     check_space(target, max(missing, 0))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import anndata
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from enformer_features.exceptions import StoreError
 from enformer_features.storage.store import Store, open_store
+from enformer_features.storage.store import create as create_module
 from tests.storage.store.test_create import BINS, create, fill, plan, values_of
 
 OURS = "enformer_features"
@@ -173,6 +175,18 @@ def test_other_damaged_files_are_found_and_restored_by_planning_again(
     np.testing.assert_array_equal(open_store(again.path).read(), values)
     np.testing.assert_array_equal(again.extra_array("codes"), np.arange(11))
     assert anndata.read_zarr(again.path).obs["start"].tolist() == list(range(11))
+
+
+def test_a_finished_store_that_is_being_restored_has_no_name(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reasons are put back when it is finished again."""
+    store = filled()
+    (store.path / "var/zarr.json").unlink()
+    monkeypatch.setattr(create_module, "_restore", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        planned(store.path)
+    assert not open_store(store.path).is_finished
 
 
 def test_what_is_damaged_is_not_read(filled: Filled) -> None:
