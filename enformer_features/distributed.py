@@ -138,7 +138,8 @@ def embed(
             main()
     """
     _check_installed()
-    opened = open_store(store.path if isinstance(store, EmbeddingStore) else store)
+    path = store.path if isinstance(store, EmbeddingStore) else store
+    opened = open_store(path, unfinished=True)
     digest = opened.plan.digest
     places = {"weights": weights, "genome": genome, "device": device}
     given = {name: str(place) for name, place in places.items() if place is not None}
@@ -219,6 +220,7 @@ def local_client(
     options = {"host": _LOOPBACK, "port": 0, "dashboard_address": f"{_LOOPBACK}:0"}
     scheduler = {"cls": Scheduler, "options": options}
     with (
+        _environment_restored(),  # starting workers sets their threads here, too
         SpecCluster(workers, scheduler, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster) as client,
     ):
@@ -234,6 +236,17 @@ def _n_workers(n_workers: int | None, gpus: Sequence[int | str]) -> int:
         )
         raise InputError(msg)
     return chosen
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _environment(threads: int, gpu: int | str | None) -> dict[str, str]:

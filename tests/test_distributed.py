@@ -88,6 +88,16 @@ def test_a_planned_store_that_took_the_place_of_another_is_told_from_it(
     np.testing.assert_array_equal(values, embedder.transform(sequences[::-1]))
 
 
+def test_a_store_that_is_to_replace_a_finished_one_is_computed(
+    client, store, embedder, sequences
+):
+    store.run(verbose=False)
+    store.finalize()
+    other = plan_store(embedder, sequences[:3], store.path, overwrite=True)
+    assert embed(other, client, verbose=False).n_computed == 1
+    assert other.store.pending() == []
+
+
 def test_weights_other_than_planned_are_refused_by_every_worker(client, store):
     with pytest.warns(FailedUnitsWarning, match="6 of 6 units failed") as told:
         report = embed(store, client, weights="mini", verbose=False)
@@ -171,10 +181,12 @@ def test_nothing_listens_beyond_this_machine(client):
 
 
 def test_every_gpu_has_a_worker_that_sees_no_other():
+    before = dict(os.environ)
     with local_client(gpus=(0, "MIG-1"), threads=3) as client:
         names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
         seen = client.run(lambda: [os.environ[name] for name in names])
     assert sorted(seen.values()) == [["0", "3"], ["MIG-1", "3"]]
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(("n_workers", "gpus"), [(0, ()), (3, (0, 1))])
