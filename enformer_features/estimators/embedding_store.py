@@ -438,7 +438,8 @@ def open_embedding_store(
     Parameters
     ----------
     path : path
-        As it was planned; finished or not.
+        As it was planned; finished or not. One that is to replace a finished one is
+        preferred: that is where something is left to compute.
     weights, genome, device
         Where they are elsewhere on this machine. Weights and genome are compared with
         those that were planned, before anything is computed.
@@ -452,7 +453,7 @@ def open_embedding_store(
     StoreError
         When there is no store, it is not one of features, or its plan is damaged.
     """
-    store = open_store(path)
+    store = open_store(path, unfinished=True)
     missing = {"weights_digest", "rows", "pooling"} - store.plan.settings.keys()
     if missing:
         msg = f"{store.path} is a store, but not one of features of an embedder"

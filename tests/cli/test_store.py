@@ -65,6 +65,17 @@ def test_a_dry_run_tells_the_cost_and_makes_nothing(cli, toy, tmp_path, explodin
     assert not path.with_suffix(".zarr.partial").exists()
 
 
+def test_the_next_commands_replace_a_finished_store(cli, toy, planned):
+    assert cli("store", "run", planned).code == 0
+    assert cli("store", "finalize", planned).code == 0
+    options = [*toy.options, "--dtype", "float16", "--overwrite"]
+    assert cli("store", "plan", planned, *options).code == 0
+    assert cli("store", "status", planned).code == 3
+    assert cli("store", "run", planned).code == 0
+    assert cli("store", "finalize", planned, "--overwrite").code == 0
+    assert anndata.read_zarr(planned).X.dtype == np.float16
+
+
 def test_rows_that_failed_are_told_by_name_and_exit_code(cli, toy, tmp_path):
     path = tmp_path / "f.zarr"
     regions = ["--region", "chr1:9001-9100", "--region", "chr9:9001-9100"]

@@ -99,6 +99,18 @@ def test_a_worker_needs_only_the_path(tmp_path, monkeypatch, genome, regions, fe
     np.testing.assert_array_equal(anndata.read_zarr(store.finalize()).X, features)
 
 
+def test_a_store_that_is_to_replace_another_is_worked_on(
+    tmp_path, genome, regions, features
+):
+    path = tmp_path / "f.zarr"
+    finished(plan_store(embedder(genome=genome), regions[::-1], path))
+    plan_store(embedder(genome=genome), regions, path, unit_rows=4, overwrite=True)
+    store = open_embedding_store(path)
+    assert (store.run(), store.status().is_finished) == (2, False)
+    adata = anndata.read_zarr(open_embedding_store(path).finalize(overwrite=True))
+    np.testing.assert_array_equal(adata.X, features)
+
+
 def test_sequences_are_kept_with_the_plan(tmp_path):
     sequences = pd.Series(
         [random_letters(900, i) for i in range(3)], index=["a", "b", "c"]

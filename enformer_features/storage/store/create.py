@@ -127,13 +127,15 @@ def create_store(
     return _publish(target, skeleton)
 
 
-def open_store(path: str | PathLike[str]) -> Store:
+def open_store(path: str | PathLike[str], *, unfinished: bool = False) -> Store:
     """Open a store, finished or not.
 
     Parameters
     ----------
     path : path
         ``out.zarr``, or ``out.zarr.partial`` to prefer the unfinished one.
+    unfinished : bool, default=False
+        Prefer the unfinished one, which is to replace a finished one, in any case.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def open_store(path: str | PathLike[str]) -> Store:
     """
     target = _target(path)
     folders = [target, partial_folder(target)]
-    if str(path).endswith(PARTIAL):
+    if unfinished or str(path).endswith(PARTIAL):
         folders.reverse()
     for folder in folders:
         if os.path.lexists(folder):
