@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
+from enformer_features.estimators.controls import PermutedTargets
+from enformer_features.estimators.evaluation import evaluate
 from enformer_features.exceptions import InputError, MissingDependencyError
-from enformer_features.plotting import plot_predictions, plot_scores
+from enformer_features.plotting import (
+    FIGURES,
+    plot_against_baseline,
+    plot_by_split,
+    plot_predictions,
+    plot_scores,
+    save_figures,
+)
 
 
 def test_every_target_has_a_panel_with_its_correlations(tmp_path: Path) -> None:
@@ -73,3 +83,76 @@ def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"enformer-features\[plot\]"):
         plot_predictions([1.0, 2.0], [1.0, 2.0])
+
+
+SCORES = pd.DataFrame(
+    {"ridge": [0.5, 0.2, 0.7], "trees": [0.1, 0.1, np.nan], "GC": [0.4, 0.3, 0.6]}
+)
+
+
+def test_models_are_drawn_over_their_baseline_target_by_target() -> None:
+    figure = plot_against_baseline(SCORES, "GC", note="mini")
+    ridge, trees = figure.axes
+    assert ridge.get_title() == "ridge\nbetter for 2 of 3"
+    assert trees.get_title() == "trees\nbetter for 0 of 2"
+    diagonal, dots = ridge.lines
+    assert np.allclose(dots.get_xydata(), [[0.4, 0.5], [0.3, 0.2], [0.6, 0.7]])
+    assert diagonal.get_slope() == 1.0  # type: ignore[attr-defined]
+
+
+def test_a_baseline_that_is_no_column_is_refused() -> None:
+    with pytest.raises(InputError, match="there are ridge, trees, GC"):
+        plot_against_baseline(SCORES, "CpG")
+
+
+def medians() -> pd.DataFrame:
+    rows = [
+        (split, model, role, axis, "spearman", 0.1 * i, 0.1 * i - 0.05, 0.1 * i + 0.2)
+        for axis in ("across genes", "across tissues")
+        for split in ("chr8", "windows")
+        for i, (model, role) in enumerate([("ridge", "model"), ("mean", "baseline")])
+    ]
+    columns = ["split", "model", "role", "axis", "metric", "median", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_every_split_shows_medians_with_intervals_and_hollow_baselines() -> None:
+    figure = plot_by_split(medians())
+    genes, tissues = figure.axes
+    assert [ax.get_title() for ax in (genes, tissues)] == [
+        "across genes",
+        "across tissues",
+    ]
+    assert [text.get_text() for text in genes.get_xticklabels()] == ["chr8", "windows"]
+    ridge, mean, _ = genes.lines
+    assert np.allclose(mean.get_ydata(), [0.1, 0.1])
+    assert (ridge.get_markerfacecolor() != "white", mean.get_markerfacecolor()) == (
+        True,
+        "white",
+    )
+    interval: Any = genes.collections[1]
+    assert np.allclose(interval.get_segments()[0][:, 1], [0.05, 0.3])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "ridge",
+        "mean",
+    ]
+    with pytest.raises(InputError, match="no rows"):
+        plot_by_split(medians().iloc[:0])
+
+
+def test_an_evaluation_is_drawn_into_files(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(30, 2))
+    y = pd.DataFrame(X @ random.normal(size=(2, 3)), columns=list("abc"))
+    found = evaluate(
+        {"ridge": Ridge()},
+        X,
+        y,
+        splits={"rows": 3},
+        baselines={"permuted": PermutedTargets(Ridge())},
+    )
+    files = save_figures(found, tmp_path)
+    assert [file.name for file in files] == sorted(FIGURES)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+    with pytest.raises(InputError, match="exists"):
+        save_figures(found, tmp_path)
