@@ -384,8 +384,13 @@ class DiskCache:
         return segment.decode(row, raw)
 
     def _damaged_rows(self, segment: Segment) -> list[int]:
-        rows = range(len(segment.keys))
-        return [row for row in rows if self._values(segment, row) is None]
+        """Return the rows with wrong checksums; to look at them is not to use them."""
+        rows = [
+            row
+            for row in range(len(segment.keys))
+            if segment.decode(row, self._bytes(segment, row) or b"") is None
+        ]
+        return rows if segment.path.exists() else []  # removed by somebody else
 
     def _bytes(self, segment: Segment, row: int) -> bytes | None:
         """Return what stands in the place of a row; None where nothing can be read."""
@@ -401,6 +406,8 @@ class DiskCache:
         place, _ = self._places.pop(key)
         if place.path.exists():
             self._tell_of_damage(place.path)
+        else:  # merged or removed by another process, and others with it
+            self.refresh()
         for segment in filter(None, self._segments.values()):
             if key in segment.keys:
                 row = segment.keys.index(key)

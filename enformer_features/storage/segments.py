@@ -53,7 +53,7 @@ class Segment:
     begin : int
         Where the values begin in the file.
     about : dict
-        What the writer said of all rows: device, batch size, versions.
+        What the writer said of all rows, such as the kind of device.
     """
 
     path: Path

@@ -251,6 +251,32 @@ def test_pruning_removes_what_was_not_used_for_longest(tmp_path):
         cache.prune(-1)
 
 
+def test_looking_for_damage_is_no_use(tmp_path):
+    (file,) = segments(filled(tmp_path, range(3)).path)
+    os.utime(file, (1_000, 1_000))
+    assert reopened(tmp_path).verify().damaged == []
+    assert file.stat().st_mtime == 1_000
+    reopened(tmp_path).get(key(0))
+    assert file.stat().st_mtime > 1_000
+
+
+def test_rows_that_another_process_has_merged_are_found(tmp_path):
+    for part in range(3):
+        filled(tmp_path, range(3 * part, 3 * part + 3))
+    reader = reopened(tmp_path)
+    reopened(tmp_path).compact()
+    for number in range(9):
+        np.testing.assert_array_equal(reader.get(key(number)), row(number))
+
+
+def test_a_segment_that_is_removed_during_a_check_is_not_damaged(tmp_path):
+    filled(tmp_path, range(3))
+    cache = reopened(tmp_path)
+    (segment,) = cache._segments.values()
+    segment.path.unlink()
+    assert cache._damaged_rows(segment) == []
+
+
 def test_compacting_merges_segments_and_keeps_every_row(tmp_path):
     for part in range(4):
         filled(tmp_path, range(2 * part, 2 * part + 3))  # with overlaps
