@@ -178,7 +178,9 @@ def test_features_with_a_damaged_cache_equal_those_without(tmp_path):
     damaged = embedder(cache=DiskCache(tmp_path))
     with pytest.warns(CacheWarning, match="damaged rows, which are computed again"):
         np.testing.assert_array_equal(damaged.transform(rows), expected)
-    assert embedder(cache=DiskCache(tmp_path)).warm(rows) in (0, 1)
+    with warnings.catch_warnings():  # the damaged segment may be looked at again
+        warnings.simplefilter("ignore", CacheWarning)
+        assert embedder(cache=DiskCache(tmp_path)).warm(rows) == 0
 
 
 # Disks and folders
