@@ -1,0 +1,131 @@
+"""Score published predictions of four models against tissues they were not made for.
+
+Huang et al. 2023 published what Xpresso, Enformer, Basenji2 and ExPecto predict from
+the reference genome for 3,259 genes in lymphoblastoid cells. Here they are compared
+with the expression of these genes in the Human Protein Atlas: what a good model reaches
+across genes, before any head is fitted. The models were trained on most of the genes.
+
+    python examples/published_predictions.py --data DATA
+
+DATA is a folder with ``enformer_reference/published_ref_preds_3259_genes.csv`` (symbols
+and a column per model) and ``human/expression_hpa_allgenes.tsv.gz`` (Ensembl ids and a
+column per tissue). ``published_gene_ids.tsv`` beside this file says which symbol is
+which id, for the 2,888 genes that code for proteins; or give an annotation.
+
+Data: Huang et al. 2023, Nature Genetics (ni-lab/personalized-expression-benchmark,
+MIT), also of the ids; Human Protein Atlas, proteinatlas.org, CC BY-SA.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from enformer_features import align, read_genes
+from enformer_features.estimators.metrics import score_across_genes, summary
+
+PREDICTIONS = Path("enformer_reference", "published_ref_preds_3259_genes.csv")
+EXPRESSION = Path("human", "expression_hpa_allgenes.tsv.gz")
+GENE_IDS = Path(__file__).with_name("published_gene_ids.tsv")
+COLUMNS = ["B-cells", "Daudi", "liver"]
+NOTE = "Across genes: says nothing of differences between people, or of variants."
+CREDIT = (
+    "Data: Huang et al. 2023 (MIT); Human Protein Atlas, proteinatlas.org, CC BY-SA"
+)
+
+
+def read_ids(path: Path) -> pd.Series:
+    """Return the Ensembl id of each gene symbol in lower case, where it has one."""
+    is_annotation = {".gtf", ".gff", ".gff3"} & {s.lower() for s in path.suffixes}
+    if is_annotation:
+        genes = read_genes(path).reset_index()[["gene_id", "gene_name"]]
+    else:
+        separator = "," if ".csv" in path.suffixes else "\t"
+        genes = pd.read_csv(path, sep=separator, usecols=["gene_id", "gene_name"])
+    genes = genes.dropna().drop_duplicates()
+    ids = genes["gene_id"].str.replace(r"\.\d+$", "", regex=True)
+    by_name = pd.Series(ids.to_numpy(), genes["gene_name"].str.lower())
+    return by_name[~by_name.index.duplicated(keep=False)]
+
+
+def read_predictions(path: Path, ids: pd.Series) -> pd.DataFrame:
+    """Return genes by Ensembl id x models, of the genes whose symbol is known."""
+    predictions = pd.read_csv(path, index_col="gene")
+    is_id = predictions.index.str.startswith("ensg")
+    names = predictions.index.to_series()
+    known = names.map(ids.to_dict()).where(~is_id, names.str.upper())
+    predictions = predictions.set_axis(pd.Index(known, name="gene_id"), axis=0)
+    predictions = predictions[known.notna().to_numpy()]
+    return predictions[~predictions.index.duplicated(keep=False)]
+
+
+def compare(
+    predictions: pd.DataFrame, expression: pd.DataFrame, n_boot: int
+) -> pd.DataFrame:
+    """Return Spearman's r of every model with every tissue, and of the best two."""
+    genes = np.arange(len(expression))  # each gene a group of its own
+    rows = []
+    for model in predictions:
+        guess = expression.copy()
+        guess[:] = predictions[[model]].to_numpy()
+        scores = score_across_genes(expression, guess, genes, n_boot=n_boot)
+        rows.append(scores.assign(model=model).rename_axis("tissue").reset_index())
+    columns = ["tissue", "model", "axis", "n"]
+    columns += ["spearman", "spearman_low", "spearman_high"]
+    return pd.concat(rows)[columns].sort_values("tissue", kind="stable")
+
+
+def gain(
+    predictions: pd.DataFrame,
+    observed: pd.DataFrame,
+    model: str,
+    other: str,
+    n_boot: int,
+) -> str:
+    """Say by how much one model is above another, gene by gene drawn together."""
+    found = summary(
+        observed,
+        predictions[[model]].to_numpy(),
+        np.arange(len(observed)),
+        baseline=predictions[[other]].to_numpy(),
+        n_boot=n_boot,
+    ).loc["spearman"]
+    return (
+        f"{observed.columns[0]}: {model} minus {other} {found['median']:+.3f} "
+        f"({found['low']:+.3f} to {found['high']:+.3f})"
+    )
+
+
+def main() -> None:
+    """Parse, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--genes",
+        type=Path,
+        default=GENE_IDS,
+        help="GTF, GFF3, or a table with gene_id and gene_name (default: beside this)",
+    )
+    parser.add_argument("--tissue", action="append", help=f"(default: {COLUMNS})")
+    parser.add_argument("--draws", type=int, default=1000)
+    args = parser.parse_args()
+    predictions = read_predictions(args.data / PREDICTIONS, read_ids(args.genes))
+    nx = pd.read_csv(args.data / EXPRESSION, sep="\t", index_col="gene_id")
+    tissues = args.tissue or COLUMNS
+    predictions, nx = align(predictions, nx[tissues])
+    expression = np.log(nx + 1e-4)
+    table = compare(predictions, expression, args.draws)
+    print("Spearman's r with log(NX + 1e-4); 5th to 95th percentile over drawn genes")
+    print(table.round(3).to_string(index=False))
+    for tissue in tissues:
+        observed = expression[[tissue]]
+        print(gain(predictions, observed, "Enformer", "Basenji2", args.draws))
+    print(NOTE)
+    print(CREDIT)
+
+
+if __name__ == "__main__":
+    main()
