@@ -8,6 +8,7 @@ next call goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -144,12 +145,14 @@ def embed(
     places = {"weights": weights, "genome": genome, "device": device}
     given = {name: str(place) for name, place in places.items() if place is not None}
     pending, n_units = opened.pending(), opened.n_units
+    # Tasks of one name are run once: another store may have the same plan.
+    identity = hashlib.sha256(f"{digest} {opened.path}".encode()).hexdigest()
     failed = _compute(
         client,
         _embed_unit,
         pending,
         {"path": str(opened.path), "digest": digest, "places": tuple(given.items())},
-        name=f"enformer-features-{digest[:16]}",
+        name=f"enformer-features-{identity[:16]}",
         resources=resources,
         verbose=verbose,
     )

@@ -98,6 +98,20 @@ def test_a_store_that_is_to_replace_a_finished_one_is_computed(
     assert other.store.pending() == []
 
 
+def test_tasks_have_the_names_of_their_store(
+    store, embedder, sequences, tmp_path, monkeypatch
+):
+    other = plan_store(embedder, sequences, tmp_path / "other.zarr", unit_rows=2)
+    assert other.plan.digest == store.plan.digest
+    names = []
+    monkeypatch.setattr(
+        module, "_compute", lambda *_, name, **__: names.append(name) or {}
+    )
+    for one in (store, store, other):
+        embed(one, Mock(), verbose=False)
+    assert names[0] == names[1] != names[2]
+
+
 def test_weights_other_than_planned_are_refused_by_every_worker(client, store):
     with pytest.warns(FailedUnitsWarning, match="6 of 6 units failed") as told:
         report = embed(store, client, weights="mini", verbose=False)
