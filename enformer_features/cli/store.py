@@ -139,9 +139,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from enformer_features.estimators.embedding_store import plan_store
+    from enformer_features.estimators.embedding_store import check_place, plan_store
     from enformer_features.estimators.streaming import cost_of
 
+    check_place(args.store)
     embedder, rows = make_embedder(args), read_rows(args)
     unit_rows = "auto" if args.unit_rows is None else args.unit_rows
     options = {"bins": args.bins, "unit_rows": unit_rows, "dtype": args.dtype}

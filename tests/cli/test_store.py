@@ -76,6 +76,14 @@ def test_the_next_commands_replace_a_finished_store(cli, toy, planned):
     assert anndata.read_zarr(planned).X.dtype == np.float16
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_path_that_cannot_be_is_told_before_rows_are_read(cli, tmp_path, options):
+    path = tmp_path / "absent" / "f.zarr"
+    done = cli("store", "plan", path, "--genes", tmp_path / "absent.tsv", *options)
+    assert done.code == 2
+    assert f"there is no folder {path.parent}" in done.err
+
+
 def test_rows_that_failed_are_told_by_name_and_exit_code(cli, toy, tmp_path):
     path = tmp_path / "f.zarr"
     regions = ["--region", "chr1:9001-9100", "--region", "chr9:9001-9100"]
