@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "turn regions or genes into Enformer features",
     "store": "do the same in units that are kept, by any number of processes",
     "fit": "fit a model of your measurement, and score it on held-out chromosomes",
+    "evaluate": "compare heads and baselines, out of fold, on honest splits",
     "finetune": "tune the network to your measurement, and score it likewise",
     "predict": "predict with a fitted model or a tuned network",
     "train": "train a network on tracks",

@@ -202,6 +202,7 @@ class Evaluation:
 
 def check_files(
     folder: str | PathLike[str],
+    names: Iterable[str] = FILES,
     *,
     overwrite: bool = False,
     inputs: Iterable[str] = (),
@@ -211,6 +212,7 @@ def check_files(
     Parameters
     ----------
     folder : path
+    names : iterable of str, default=those of the tables
     overwrite : bool, default=False
     inputs : iterable of path
         Files that are read, which are never replaced.
@@ -228,7 +230,7 @@ def check_files(
     inputs = list(inputs)
     return {
         name: check_output(place / name, overwrite=overwrite, inputs=inputs)
-        for name in FILES
+        for name in names
     }
 
 

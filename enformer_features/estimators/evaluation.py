@@ -25,6 +25,7 @@ from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.evaluated import Evaluation
 from enformer_features.estimators.evaluation_fits import (
     Rows,
+    as_given,
     divided,
     features_of,
     folds_of_split,
@@ -149,7 +150,7 @@ def evaluate(
         raise InputError(msg)
     check_choice("metric", metric, tuple(METRICS))
     observed = _observed(X, y)
-    length = sequence_length or _longest_window(everything)
+    length = sequence_length or _longest_window(everything, X)
     rows = Rows.of(X, observed, groups, length, np.ndim(y) == 1)
     folds = {name: folds_of_split(name, cv, rows) for name, cv in splits.items()}
     leaks = _leaks(rows, folds, length, families, trained_regions)
@@ -305,12 +306,13 @@ def _observed(X: Any, y: Any) -> pd.DataFrame:
     return table
 
 
-def _longest_window(models: Mapping[str, BaseEstimator]) -> int:
+def _longest_window(models: Mapping[str, BaseEstimator], X: Any) -> int:
     firsts = [divided(model)[0] for model in models.values()]
     found = [
         window_length(step) for step in firsts if isinstance(step, EnformerEmbedder)
     ]
-    return max(found, default=SEQUENCE_LENGTH)
+    _, origin = as_given(X)
+    return max(found, default=int(origin.get("sequence_length", SEQUENCE_LENGTH)))
 
 
 def _describe_split(cv: Any, folds: Sequence[Fold], rows: Rows) -> dict[str, Any]:

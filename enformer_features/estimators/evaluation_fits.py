@@ -175,17 +175,25 @@ def features_of(models: Mapping[str, BaseEstimator], X: Any) -> dict[str, Part]:
     for name, model in models.items():
         first, head = divided(model)
         if first is None:
-            parts[name] = Part(model, head, *_as_given(X))
+            parts[name] = Part(model, head, *_given(model, X))
             continue
         same = next((entry for entry in known if _are_same(entry[0], first)), None)
         if same is None:
             _LOGGER.info("features of %s", name)
-            features = np.asarray(clone(first).fit(X).transform(X))
+            rows, _ = _given(first, X)
+            features = np.asarray(clone(first).fit(rows).transform(rows))
             _check_finite(name, features, X)
             same = first, features, _origin(first)
             known.append(same)
         parts[name] = Part(model, head, *same[1:])
     return parts
+
+
+def _given(model: BaseEstimator, X: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what a model takes of an AnnData: the matrix, or the rows' regions."""
+    if get_tags(model).input_tags.two_d_array:
+        return as_given(X)
+    return getattr(X, "obs", X), {}
 
 
 def _origin(step: BaseEstimator) -> dict[str, Any]:
@@ -196,7 +204,7 @@ def _origin(step: BaseEstimator) -> dict[str, Any]:
     return {**step.provenance(), "trained": is_trained}
 
 
-def _as_given(X: Any) -> tuple[Any, dict[str, Any]]:
+def as_given(X: Any) -> tuple[Any, dict[str, Any]]:
     """Return the matrix of an AnnData with what it tells of its origin, or X."""
     if not hasattr(X, "obs"):
         return X, {}
