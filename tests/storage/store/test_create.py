@@ -266,6 +266,32 @@ def test_a_store_that_two_processes_finish_at_once_is_kept(
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
+def test_a_store_that_is_stopped_between_two_names_gets_its_own_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one has lost its name by then."""
+    fill(create(tmp_path / "out.zarr"))
+    open_store(tmp_path / "out.zarr").finalize()
+    new = create(tmp_path / "out.zarr", plan(settings={"a": 1}), overwrite=True)
+    values = fill(new)
+    rename = folder._rename
+
+    def stop_at_the_second(old: Path, name: Path) -> None:
+        if old.name == "out.zarr.partial":
+            raise KeyboardInterrupt
+        rename(old, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_rename", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            new.finalize(overwrite=True)
+    assert not (tmp_path / "out.zarr").exists()
+    again = open_store(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(again.read(), values)
+    again.finalize()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
 def test_a_finished_store_is_kept_while_another_process_has_moved_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
