@@ -5,15 +5,15 @@ the reference genome for 3,259 genes in lymphoblastoid cells. Here they are comp
 with the expression of these genes in the Human Protein Atlas: what a good model reaches
 across genes, before any head is fitted. The models were trained on most of the genes.
 
-    python examples/published_predictions.py --data DATA
+    python examples/published_predictions.py --data DATA --genes gencode.gtf.gz
 
 DATA is a folder with ``enformer_reference/published_ref_preds_3259_genes.csv`` (symbols
 and a column per model) and ``human/expression_hpa_allgenes.tsv.gz`` (Ensembl ids and a
-column per tissue). ``published_gene_ids.tsv`` beside this file says which symbol is
-which id, for the 2,888 genes that code for proteins; or give an annotation.
+column per tissue). Which symbol is which id stands in an annotation, or in a table such
+as ``data/gene_list.csv`` of ni-lab/personalized-expression-benchmark.
 
 Data: Huang et al. 2023, Nature Genetics (ni-lab/personalized-expression-benchmark,
-MIT), also of the ids; Human Protein Atlas, proteinatlas.org, CC BY-SA.
+MIT); Human Protein Atlas, proteinatlas.org, CC BY-SA.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from enformer_features.estimators.metrics import score_across_genes, summary
 
 PREDICTIONS = Path("enformer_reference", "published_ref_preds_3259_genes.csv")
 EXPRESSION = Path("human", "expression_hpa_allgenes.tsv.gz")
-GENE_IDS = Path(__file__).with_name("published_gene_ids.tsv")
 COLUMNS = ["B-cells", "Daudi", "liver"]
 NOTE = "Across genes: says nothing of differences between people, or of variants."
 CREDIT = (
@@ -106,8 +105,8 @@ def main() -> None:
     parser.add_argument(
         "--genes",
         type=Path,
-        default=GENE_IDS,
-        help="GTF, GFF3, or a table with gene_id and gene_name (default: beside this)",
+        required=True,
+        help="GTF, GFF3, or a table with gene_id and gene_name",
     )
     parser.add_argument("--tissue", action="append", help=f"(default: {COLUMNS})")
     parser.add_argument("--draws", type=int, default=1000)
