@@ -182,12 +182,20 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from enformer_features.storage.store.manifest import PLAN_AGAIN
+
     store = _open(args)
     when_stopped(args, lambda: _way_on(args, store))
     report = store.verify(repair=args.repair)
     is_mended = args.repair and not report.files
     repaired = report.units if is_mended else []
     show(args, {**asdict(report), "repaired": repaired})
+    if report.files:
+        note(args, f"{first_few(report.files)} are damaged; {PLAN_AGAIN}")
+    elif report.units and not repaired:
+        note(
+            args, f"to compute damaged units again: {_command(args, 'verify --repair')}"
+        )
     return FAILURE if report.damaged and not is_mended else OK
 
 

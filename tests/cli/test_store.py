@@ -104,9 +104,14 @@ def test_damage_is_found_and_repaired(cli, planned):
     values.write_bytes(values.read_bytes()[:-1] + b"?")
     done = cli("store", "verify", planned, "--json")
     assert (done.code, json.loads(done.out)["damaged"]) == (1, ["unit 1: values"])
+    assert f"again: enformer-features store verify --repair '{planned}'" in done.err
     done = cli("store", "verify", planned, "--repair", "--json")
     assert (done.code, json.loads(done.out)["repaired"]) == (0, [1])
     assert cli("store", "verify", planned).code == 0
+    (values.parents[1] / "var" / "zarr.json").write_text("{}")
+    done = cli("store", "verify", planned, "--repair")
+    assert done.code == 1
+    assert "var/zarr.json are damaged; plan it again with the same rows" in done.err
 
 
 def test_two_stores_are_compared(cli, toy, planned, tmp_path):

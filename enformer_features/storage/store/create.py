@@ -150,7 +150,7 @@ def open_store(path: str | PathLike[str], *, unfinished: bool = False) -> Store:
     """
     target = _target(path)
     folders = [target, partial_folder(target)]
-    if unfinished or str(path).endswith(PARTIAL):
+    if unfinished or Path(path).suffix == PARTIAL:  # also with a slash at the end
         folders.reverse()
     for folder in folders:
         if os.path.lexists(folder):
