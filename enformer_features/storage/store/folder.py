@@ -358,8 +358,15 @@ class Store:
             If units are missing or anything is damaged, or the disk is full; the
             store can be gone on with.
         """
-        if self.is_finished:
-            return self.path
+        try:
+            if not self.is_finished:
+                self._finish(overwrite=overwrite)
+        except OSError:  # the folder is gone when another process has finished it
+            if not self._is_here(self.path):
+                raise
+        return self.path
+
+    def _finish(self, *, overwrite: bool) -> None:
         self._check_place(overwrite=overwrite)
         markers = self._complete_markers()
         check_files(self.folder, is_finished=False)
@@ -368,7 +375,6 @@ class Store:
         files = [*self.manifest()["files"], REASONS_FILE]
         write_manifest(self.folder, self.plan, files, summary(markers))
         self._publish()
-        return self.path
 
     def _check_place(self, *, overwrite: bool) -> None:
         if not os.path.lexists(self.path) or self._is_here(self.path):
@@ -440,8 +446,7 @@ class Store:
         except StoreError:
             if is_replaced and not os.path.lexists(self.path):
                 _rename(old, self.path)
-            if not self._is_here(self.path):
-                raise
+            raise
 
     def _is_here(self, folder: Path) -> bool:
         """Tell whether a folder is this very store, and not one of another plan."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import anndata
 import numpy as np
@@ -264,6 +265,17 @@ def test_a_store_that_two_processes_finish_at_once_is_kept(
     assert finished.is_finished
     np.testing.assert_array_equal(finished.read(), values)
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_who_is_overtaken_while_finishing_is_told_of_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (create(tmp_path / "out.zarr") for _ in "12")
+    values = fill(one)
+    monkeypatch.setattr(one, "_remove_leftovers", two.finalize)
+    monkeypatch.setattr(one, "manifest", Mock(side_effect=FileNotFoundError))
+    assert one.finalize() == tmp_path / "out.zarr"
+    np.testing.assert_array_equal(one.read(), values)
 
 
 def test_a_store_that_is_stopped_between_two_names_gets_its_own_later(
