@@ -14,6 +14,7 @@ from enformer_features.exceptions import (
     GenomeError,
     InputError,
     InputTypeError,
+    LeakageWarning,
     StoreError,
     UntrainedWeightsWarning,
     WeightsError,
@@ -21,18 +22,52 @@ from enformer_features.exceptions import (
 
 if TYPE_CHECKING:
     from enformer_features.datasets import make_toy_genome
-    from enformer_features.estimators.baselines import SequenceCompositionBaseline
+    from enformer_features.estimators.baselines import (
+        KmerBaseline,
+        SequenceCompositionBaseline,
+    )
+    from enformer_features.estimators.controls import (
+        PermutedTargets,
+        TrainingMean,
+        untrained,
+    )
     from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.estimators.embedding_store import (
         EmbeddingStore,
         open_embedding_store,
         plan_store,
     )
+    from enformer_features.estimators.evaluated import Evaluation
+    from enformer_features.estimators.evaluation import evaluate, standard_baselines
+    from enformer_features.estimators.heads import (
+        elastic_net_head,
+        expecto_head,
+        fit_head,
+        lasso_head,
+        mlp_head,
+        pls_head,
+        ridge_head,
+        xgboost_head,
+    )
+    from enformer_features.estimators.leakage import LeakageReport, leakage_report
+    from enformer_features.estimators.metrics import (
+        median_scorer,
+        score_across_genes,
+        score_across_tissues,
+    )
     from enformer_features.estimators.persistence import load_model, save_model
+    from enformer_features.estimators.protocols import expecto_protocol
+    from enformer_features.estimators.ridge import GroupedRidgeCV
+    from enformer_features.estimators.splits import (
+        ChromosomeSplit,
+        FamilySplit,
+        TrainedRegionSplit,
+        WindowOverlapSplit,
+    )
     from enformer_features.genomics.genes import align, read_genes
     from enformer_features.genomics.genome import Genome
     from enformer_features.genomics.regions import read_regions
-    from enformer_features.inference.pooling import Pool
+    from enformer_features.inference.pooling import Pool, expecto_kernels
     from enformer_features.inference.tracks import (
         TrackSelection,
         read_tracks,
@@ -47,6 +82,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ChromosomeSplit",
     "EmbeddingStore",
     "Enformer",
     "EnformerConfig",
@@ -54,52 +90,106 @@ __all__ = [
     "EnformerFeaturesError",
     "EnformerFeaturesWarning",
     "EnformerRegressor",
+    "Evaluation",
+    "FamilySplit",
     "Genome",
     "GenomeError",
+    "GroupedRidgeCV",
     "InputError",
     "InputTypeError",
+    "KmerBaseline",
+    "LeakageReport",
+    "LeakageWarning",
     "ModelHandle",
+    "PermutedTargets",
     "Pool",
     "SequenceCompositionBaseline",
     "StoreError",
     "TrackSelection",
+    "TrainedRegionSplit",
+    "TrainingMean",
     "UntrainedWeightsWarning",
     "WeightsError",
+    "WindowOverlapSplit",
     "align",
+    "elastic_net_head",
+    "evaluate",
+    "expecto_head",
+    "expecto_kernels",
+    "expecto_protocol",
+    "fit_head",
+    "lasso_head",
+    "leakage_report",
     "load_model",
     "make_toy_genome",
+    "median_scorer",
+    "mlp_head",
     "open_embedding_store",
     "plan_store",
+    "pls_head",
     "read_genes",
     "read_regions",
     "read_tracks",
+    "ridge_head",
     "save_model",
+    "score_across_genes",
+    "score_across_tissues",
     "select_tracks",
+    "standard_baselines",
+    "untrained",
     "write_h5ad",
+    "xgboost_head",
 ]
 
 _MODULES = {
+    "ChromosomeSplit": "estimators.splits",
     "EmbeddingStore": "estimators.embedding_store",
     "Enformer": "model.enformer",
     "EnformerConfig": "model.config",
     "EnformerEmbedder": "estimators.embedder",
     "EnformerRegressor": "training.tuning.regressor",
+    "Evaluation": "estimators.evaluated",
+    "FamilySplit": "estimators.splits",
     "Genome": "genomics.genome",
+    "GroupedRidgeCV": "estimators.ridge",
+    "KmerBaseline": "estimators.baselines",
+    "LeakageReport": "estimators.leakage",
     "ModelHandle": "model.handle",
+    "PermutedTargets": "estimators.controls",
     "Pool": "inference.pooling",
     "SequenceCompositionBaseline": "estimators.baselines",
     "TrackSelection": "inference.tracks",
+    "TrainedRegionSplit": "estimators.splits",
+    "TrainingMean": "estimators.controls",
+    "WindowOverlapSplit": "estimators.splits",
     "align": "genomics.genes",
+    "elastic_net_head": "estimators.heads",
+    "evaluate": "estimators.evaluation",
+    "expecto_head": "estimators.heads",
+    "expecto_kernels": "inference.pooling",
+    "expecto_protocol": "estimators.protocols",
+    "fit_head": "estimators.heads",
+    "lasso_head": "estimators.heads",
+    "leakage_report": "estimators.leakage",
     "load_model": "estimators.persistence",
     "make_toy_genome": "datasets",
+    "median_scorer": "estimators.metrics",
+    "mlp_head": "estimators.heads",
     "open_embedding_store": "estimators.embedding_store",
     "plan_store": "estimators.embedding_store",
+    "pls_head": "estimators.heads",
     "read_genes": "genomics.genes",
     "read_regions": "genomics.regions",
     "read_tracks": "inference.tracks",
+    "ridge_head": "estimators.heads",
     "save_model": "estimators.persistence",
+    "score_across_genes": "estimators.metrics",
+    "score_across_tissues": "estimators.metrics",
     "select_tracks": "inference.tracks",
+    "standard_baselines": "estimators.evaluation",
+    "untrained": "estimators.controls",
     "write_h5ad": "storage.export",
+    "xgboost_head": "estimators.heads",
 }
 
 
