@@ -165,6 +165,11 @@ class EmbeddingStore:
         """
         if self.store.is_done(unit):
             return False
+        self._embed(unit)
+        return True
+
+    def _embed(self, unit: int, *, replace: bool = False) -> None:
+        """Compute and keep a unit; nothing of the store changes if that fails."""
         began, embedder = time.perf_counter(), self.embedder
         self.store.begin_unit(unit)
         rows = self.store.unit_rows(unit)
@@ -184,8 +189,7 @@ class EmbeddingStore:
             "host": socket.gethostname(),
             "reasons": {rows.start + row: text for row, text in reasons.items()},
         }
-        self.store.write_unit(unit, values, about)
-        return True
+        self.store.write_unit(unit, values, about, replace=replace)
 
     def run(
         self, part: tuple[int, int] | None = None, *, verbose: bool | None = None
@@ -234,22 +238,26 @@ class EmbeddingStore:
         Parameters
         ----------
         repair : bool, default=False
-            Compute the units that are damaged again, and those alone. Damage to other
-            files is only told: planning the store again restores them.
+            Compute the units that are damaged again, and those alone; each stays
+            until what replaces it is computed, and a finished store keeps its name.
+            Damage to other files is only told: planning the store again restores
+            them.
 
         Returns
         -------
         StoreReport
             What was damaged, also if it was repaired.
+
+        Raises
+        ------
+        PlanMismatchError, StoreError, DeviceMemoryError, InferenceError
+            As :meth:`embed_unit` does; units that are not replaced stay damaged.
         """
         report = self.store.verify()
-        if not repair or report.files or not report.units:
-            return report
-        was_finished, _ = self.store.is_finished, self.embedder  # may refuse
-        for unit in self.store.verify(repair=True).units:
-            self.embed_unit(unit)
-        if was_finished:
-            self.finalize()
+        if repair and report.units and not report.files:
+            for unit in report.units:
+                self._embed(unit, replace=True)
+            self.store.record_repair()
         return report
 
     def reasons(self) -> dict[int, str]:

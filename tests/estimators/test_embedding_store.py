@@ -26,7 +26,7 @@ from enformer_features.exceptions import (
 )
 from enformer_features.inference.engine import Engine
 from enformer_features.model.registry import load_weights
-from enformer_features.storage.store import StorePlan, create_store
+from enformer_features.storage.store import Store, StorePlan, create_store
 from tests.estimators.toy import LENGTH, embedder, random_letters, write_fasta
 
 pytestmark = pytest.mark.filterwarnings(
@@ -376,9 +376,9 @@ def test_repair_computes_the_damaged_units_and_no_other(
     flip(store.store.folder / "X" / "c.1.0")
     store = open_embedding_store(path)
     assert store.verify().damaged == ["unit 1: values"]
-    embed_unit, units = type(store).embed_unit, []
+    begin_unit, units = Store.begin_unit, []
     monkeypatch.setattr(
-        type(store), "embed_unit", lambda s, u: units.append(u) or embed_unit(s, u)
+        Store, "begin_unit", lambda s, u: units.append(u) or begin_unit(s, u)
     )
     assert store.verify(repair=True).damaged == ["unit 1: values"]
     assert (units, store.store.is_finished) == ([1], is_finished)
@@ -395,6 +395,26 @@ def test_nothing_is_dropped_that_cannot_be_computed_again(tmp_path, regions):
     with pytest.raises(GenomeError, match=r"gone\.fa"):
         open_embedding_store(tmp_path / "f.zarr").verify(repair=True)
     assert store.status().n_done == 1
+
+
+@pytest.mark.parametrize("harmed", ["X/c.1.0", "enformer_features/units/1.json"])
+def test_a_repair_that_fails_leaves_a_finished_store_and_its_damage(
+    tmp_path, genome, regions, features, harmed
+):
+    path = tmp_path / "f.zarr"
+    store = plan_store(embedder(genome=genome), regions, path, unit_rows=2)
+    store.run()
+    store.finalize()
+    flip(path / harmed)
+    letters = write_fasta(tmp_path / "letters.fa", chr1=random_letters(9000, 2))
+    other = open_embedding_store(path, genome=letters)
+    with pytest.raises(PlanMismatchError, match="read other sequences"):
+        other.verify(repair=True)
+    assert [p.name for p in tmp_path.glob("*.zarr*")] == ["f.zarr"]
+    store = open_embedding_store(path)
+    assert store.verify(repair=True).units == [1]
+    assert (store.verify().damaged, store.store.is_finished) == ([], True)
+    np.testing.assert_array_equal(anndata.read_zarr(path).X, features)
 
 
 def test_other_damaged_files_are_told_and_restored_by_planning_again(

@@ -1,4 +1,4 @@
-"""Whether a store is as it was written, and how two stores differ."""
+"""Whether a store is as it was written."""
 
 from __future__ import annotations
 
@@ -29,25 +29,30 @@ class StoreReport:
     path : Path
         The folder that was read.
     n_units : int
-        Units that are, or should be, there.
+    n_checked : int
+        Units that are, or in a finished store should be, there.
     damaged : list of str
         ``"unit 3: values"``, ``"unit 4: marker"``, or a file beside the values.
     units : list of int
         Damaged units: they are computed again once they are dropped.
     files : list of str
         Damaged files beside the values: planning the store again restores them.
+    missing : list of int
+        Units of an unfinished store that are still to be computed.
 
     Examples
     --------
-    >>> StoreReport(Path("out.zarr"), 3).damaged
+    >>> StoreReport(Path("out.zarr"), n_units=3, n_checked=3).damaged
     []
     """
 
     path: Path
     n_units: int
+    n_checked: int
     damaged: list[str] = field(default_factory=list)
     units: list[int] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
 
 
 def verify(folder: Path, plan: StorePlan, *, is_finished: bool) -> StoreReport:
@@ -61,16 +66,19 @@ def verify(folder: Path, plan: StorePlan, *, is_finished: bool) -> StoreReport:
         Whether every unit must be there.
     """
     markers = Markers(folder / UNITS, plan)
-    expected = range(plan.n_units) if is_finished else sorted(markers.done())
+    every = range(plan.n_units)
+    expected = every if is_finished else sorted(markers.done())
     wrong = {unit: _unit_damage(folder, markers, unit) for unit in expected}
     units = {unit: what for unit, what in wrong.items() if what}
     files = list(_file_damage(folder, is_finished=is_finished))
     return StoreReport(
         path=folder,
-        n_units=len(expected),
+        n_units=plan.n_units,
+        n_checked=len(expected),
         damaged=[f"unit {unit}: {what}" for unit, what in units.items()] + files,
         units=list(units),
         files=files,
+        missing=sorted({*every} - {*expected}),
     )
 
 

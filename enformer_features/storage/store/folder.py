@@ -154,10 +154,10 @@ class Store:
         unit: int,
         values: npt.ArrayLike,
         about: Mapping[str, Any] | None = None,
+        *,
+        replace: bool = False,
     ) -> None:
         """Put a unit on the disk; it survives a crash once this returns.
-
-        A unit that is done already is left as it is.
 
         Parameters
         ----------
@@ -168,6 +168,9 @@ class Store:
             Plain values that are kept with the unit, such as ``seconds``, ``device``
             and ``host``; ``reasons`` maps the store's row numbers to why a row is
             NaN.
+        replace : bool, default=False
+            Whether a unit that is done, but damaged, is replaced; otherwise one that
+            is done is left as it is. Call :meth:`record_repair` after the last.
 
         Raises
         ------
@@ -180,7 +183,7 @@ class Store:
         about = dict(about or {})
         reasons = {int(row): text for row, text in about.pop("reasons", {}).items()}
         rows = checked_values(self.plan, unit, values, reasons)
-        if self.is_done(unit):
+        if self.is_done(unit) and not replace:
             return
         content = encode(self._checked_header(), self.plan.rows_of(unit), rows)
         self._write(unit_file(self.plan, unit), content)
@@ -309,35 +312,27 @@ class Store:
         """Count what is there, from the markers."""
         return status_of(self.path, self._markers, is_finished=self.is_finished)
 
-    def verify(self, *, repair: bool = False) -> StoreReport:
+    def verify(self) -> StoreReport:
         """Compare every byte with what was written.
-
-        Parameters
-        ----------
-        repair : bool
-            Whether damaged units are dropped, so that they are pending again; a
-            finished store is unfinished then. Other files are restored by
-            :func:`create_store`.
 
         Returns
         -------
         StoreReport
+            Damaged units are replaced by :meth:`write_unit`; other files are restored
+            by :func:`create_store`.
         """
-        report = verify(self.folder, self.plan, is_finished=self.is_finished)
-        if not repair or not report.units:
-            return report
-        self._reopen()
-        for unit in report.units:
-            self._markers.path(unit).unlink(missing_ok=True)
-            (self.folder / unit_file(self.plan, unit)).unlink(missing_ok=True)
-        return report
+        return verify(self.folder, self.plan, is_finished=self.is_finished)
 
-    def _reopen(self) -> None:
+    def record_repair(self) -> None:
+        """Bring reasons and manifest of a finished store up to date with its units.
+
+        Raises
+        ------
+        StoreError
+            If a unit is missing or damaged, or the store cannot be written.
+        """
         if self.is_finished:
-            folder = partial_folder(self.path)
-            _rename(self.path, folder)
-            flush_folder(folder.parent)
-            self._folder = folder
+            self._write_summary(self._complete_markers())
 
     def finalize(self, *, overwrite: bool = False) -> Path:
         """Give the store its name, when all units are done; may be repeated.
@@ -370,11 +365,14 @@ class Store:
         self._check_place(overwrite=overwrite)
         markers = self._complete_markers()
         check_files(self.folder, is_finished=False)
-        self._write_reasons(markers)
         self._remove_leftovers()
+        self._write_summary(markers)
+        self._publish()
+
+    def _write_summary(self, markers: list[dict[str, Any]]) -> None:
+        self._write_reasons(markers)
         files = [*self.manifest()["files"], REASONS_FILE]
         write_manifest(self.folder, self.plan, files, summary(markers))
-        self._publish()
 
     def _check_place(self, *, overwrite: bool) -> None:
         if not os.path.lexists(self.path) or self._is_here(self.path):
@@ -401,7 +399,7 @@ class Store:
         if damaged:
             msg = (
                 f"{self.path}: units {first_few(sorted(damaged))} are damaged; "
-                f"{self._repair()}, then `store run`"
+                f"{self._repair()}"
             )
             raise StoreError(msg)
         return [markers[unit] for unit in range(self.n_units)]

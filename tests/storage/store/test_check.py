@@ -69,12 +69,20 @@ def test_a_store_that_was_left_alone_is_whole(
     is_finished: bool, filled: Filled
 ) -> None:
     report = filled(is_finished).verify()
-    assert (report.n_units, report.damaged) == (3, [])
+    assert (report.n_units, report.n_checked, report.damaged) == (3, 3, [])
+
+
+def test_units_that_are_missing_are_told_apart_from_whole_ones(tmp_path: Path) -> None:
+    store = planned(tmp_path / "out.zarr")
+    store.write_unit(1, values_of(store, 1))
+    report = store.verify()
+    assert (report.n_units, report.n_checked, report.missing) == (3, 1, [0, 2])
+    assert report.damaged == []
 
 
 @harm
 @finished_or_not
-def test_damaged_values_are_found_never_read_and_computed_again(
+def test_damaged_values_are_found_never_read_and_replaced_in_place(
     is_finished: bool, harm: Callable[[Path], None], filled: Filled
 ) -> None:
     store = filled(is_finished)
@@ -83,11 +91,13 @@ def test_damaged_values_are_found_never_read_and_computed_again(
     with pytest.raises(StoreError, match=r"unit 1 is damaged; .* --repair"):
         store.read(slice(2, 6))
     np.testing.assert_array_equal(store.read(slice(4)), values[:4])
-    report = store.verify(repair=True)
+    report = store.verify()
     assert (report.damaged, report.units) == (["unit 1: values"], [1])
-    assert store.pending() == [1]
-    assert not store.is_finished
     store.write_unit(1, values_of(store, 1))
+    assert store.verify().units == [1]
+    store.write_unit(1, values_of(store, 1), replace=True)
+    store.record_repair()
+    assert store.is_finished == is_finished
     store.finalize()
     np.testing.assert_array_equal(store.read(), values)
     np.testing.assert_array_equal(anndata.read_zarr(store.path).X, values)
@@ -104,24 +114,38 @@ def test_damaged_shards_of_bins_are_never_read(
     harm(store.path / "obsm/X_enformer_bins/c.1.0.0")
     with pytest.raises(StoreError, match="unit 1 is damaged"):
         store.read()
-    assert store.verify(repair=True).damaged == ["unit 1: values"]
-    fill(store)
+    assert store.verify().damaged == ["unit 1: values"]
+    store.write_unit(1, values_of(store, 1), replace=True)
     np.testing.assert_array_equal(store.read(), values)
 
 
 @harm
-def test_damaged_markers_are_found_and_their_units_computed_again(
+def test_damaged_markers_are_found_and_their_units_replaced(
     harm: Callable[[Path], None], filled: Filled
 ) -> None:
     store = filled()
     values = store.read()
     harm(store.folder / OURS / "units/2.json")
-    report = store.verify(repair=True)
+    report = store.verify()
     assert report.damaged == ["unit 2: marker"]
-    assert store.pending() == [2]
-    fill(store)
-    store.finalize()
+    store.write_unit(2, values_of(store, 2), replace=True)
+    store.record_repair()
+    assert (store.is_finished, store.verify().damaged) == (True, [])
     np.testing.assert_array_equal(store.read(), values)
+
+
+def test_a_finished_store_records_the_reasons_of_a_replaced_unit(
+    filled: Filled,
+) -> None:
+    store = filled()
+    values = values_of(store, 2)
+    values[0] = np.nan
+    about = {"reasons": {8: "the network failed"}}
+    store.write_unit(2, values, about, replace=True)
+    store.record_repair()
+    assert store.verify().damaged == []
+    assert store.obs()["reason"].tolist() == [""] * 8 + ["the network failed", "", ""]
+    assert store.manifest()["run"]["rows_with_reasons"] == 1
 
 
 def test_a_damaged_marker_keeps_an_unfinished_store_from_its_name(
@@ -167,7 +191,7 @@ def test_other_damaged_files_are_found_and_restored_by_planning_again(
     store = filled(is_finished)
     values = store.read()
     harm(store.folder / name)
-    assert name in store.verify(repair=True).damaged
+    assert name in store.verify().damaged
     assert store.pending() == []
     again = planned(store.path)
     again.finalize()
