@@ -1,5 +1,6 @@
 import runpy
 import sys
+from functools import partial
 
 import anndata
 import pytest
@@ -11,28 +12,35 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def test_new_tissue_heads_prints_its_table_and_writes_its_features(
+@pytest.mark.filterwarnings("ignore::enformer_features.UntrainedWeightsWarning")
+def test_new_tissue_heads_prints_its_table_and_writes_its_files(
     shared, tmp_path, monkeypatch, capsys
 ):
-    """On real genes and expression, with short windows and few targets."""
+    """On real genes and expression, with short windows, and few of all."""
     path = REPOSITORY / "examples" / "new_tissue_heads.py"
-    example = runpy.run_path(str(path))
-    read_expression = example["read_expression"]
-    monkeypatch.setitem(
-        example["main"].__globals__,
-        "read_expression",
-        lambda path: read_expression(path).iloc[:, :4],
-    )
-    out = tmp_path / "genes.h5ad"
-    options = ["--sequence-length", "1024", "--device", "cpu", "--out", str(out)]
+    names = runpy.run_path(str(path))["main"].__globals__
+    read_expression = names["read_expression"]
+    few = {
+        "read_expression": lambda path: read_expression(path).iloc[::2, :3],
+        "STARTS": {"CAGE TSS": "cage_tss0"},
+        "evaluate": partial(names["evaluate"], n_boot=5),
+    }
+    names.update(few)
+    features, figure = tmp_path / "genes.h5ad", tmp_path / "figure.png"
+    options = ["--sequence-length", "1024", "--device", "cpu", "--out", str(tmp_path)]
+    options += ["--features", str(features), "--figure", str(figure)]
     data = str(shared / "data" / "human")
     monkeypatch.setattr(sys, "argv", ["example", "--data", data, *options])
-    example["main"]()
+    names["main"]()
     printed = capsys.readouterr().out
-    assert "mini + Ridge" in printed
-    assert "mini + XGBoost" in printed
-    assert "9 GC/CpG numbers + Ridge" in printed
+    for model in (
+        *("mini, ridge", "mini, trees", "training mean", "9 GC/CpG numbers"),
+        *("words of 4 letters", "untrained network", "permuted targets"),
+    ):
+        assert model in printed
     assert "Human Protein Atlas, proteinatlas.org, CC BY-SA" in printed
-    adata = anndata.read_h5ad(out)
-    assert adata.shape == (178, 192)
-    assert adata.obsm["X_expression"].shape == (178, 4)
+    assert (tmp_path / "CAGE_TSS" / "table.md").is_file()
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    adata = anndata.read_h5ad(features)
+    assert adata.shape == (89, 192)
+    assert adata.obsm["X_expression"].shape == (89, 3)

@@ -23,6 +23,7 @@ from enformer_features.estimators.rows import holds_regions, row_regions, row_wi
 from enformer_features.estimators.splitter import Fold, folds_of
 from enformer_features.exceptions import InputError, first_few
 from enformer_features.genomics.intervals import clusters
+from enformer_features.model.handle import ModelHandle
 from enformer_features.storage.export import UNS_KEY
 
 RANDOM = "random weights: says nothing about Enformer"
@@ -200,8 +201,10 @@ def _origin(step: BaseEstimator) -> dict[str, Any]:
     """Return what the features of a network depend on; nothing for others."""
     if not isinstance(step, EnformerEmbedder):
         return {}
-    is_trained = getattr(step.weights, "trained", True)  # networks in memory say so
-    return {**step.provenance(), "trained": is_trained}
+    known = step.provenance()
+    if isinstance(step.weights, ModelHandle):
+        known |= {"weights": step.weights.name, "trained": step.weights.trained}
+    return known
 
 
 def as_given(X: Any) -> tuple[Any, dict[str, Any]]:
