@@ -8,9 +8,12 @@ that was asked for is imported, and heavy packages only once it runs.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
 
 from enformer_features import __version__
 
@@ -65,14 +68,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(args, is_process=argv is None)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Take options by their whole names, and say which one was meant.
+
+    Commands and their actions have parsers of this class too, so that each shows its
+    own usage.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Refuse what is not known, before anything that is missing is told."""
+        if self._subparsers is None:  # otherwise some options are those of a command
+            for word in takewhile(lambda word: word != "--", args or ()):
+                self._check_option(word.split("=")[0])
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
+
+    def _check_option(self, name: str) -> None:
+        is_option = len(name) > 2 and name.startswith("--") and " " not in name
+        options = self._option_string_actions
+        if is_option and name not in options:
+            near = difflib.get_close_matches(name, options, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"there is no option {name}{hint}")
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Make a parser that knows the options of the command that is asked for."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="enformer-features",
         description="Predict your own measurement from DNA with Enformer features.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     version = f"enformer-features {__version__}"
     parser.add_argument("--version", action="version", version=version)
@@ -80,7 +113,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     asked = next((word for word in arguments if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(
-            name, help=summary, description=f"{name}: {summary}.", allow_abbrev=False
+            name, help=summary, description=f"{name}: {summary}."
         )
         if name == asked:
             module = importlib.import_module(f"{__name__}.{name}")

@@ -127,7 +127,7 @@ def say(args: argparse.Namespace, text: str) -> None:
 def note(args: argparse.Namespace, text: str) -> None:
     """Print a message that ``--quiet`` leaves out."""
     if not args.quiet:
-        say(args, text)
+        say(args, _from_here(text))
 
 
 def show(args: argparse.Namespace, summary: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def show(args: argparse.Namespace, summary: Mapping[str, Any]) -> None:
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     for name, value in summary.items():
-        print(f"{name.replace('_', ' ')}: {_as_text(value)}")
+        print(f"{name.replace('_', ' ')}: {_from_here(_as_text(value))}")
 
 
 def progress(args: argparse.Namespace) -> bool | None:
@@ -161,6 +161,12 @@ def as_flags(text: str, args: argparse.Namespace) -> str:
         return spelled if is_switch else f"{spelled} "
 
     return re.sub(r"\b([a-z_]+)=(True\b)?", flag, text)
+
+
+def _from_here(text: str) -> str:
+    """Name the paths of a message from the folder at hand, where they are below it."""
+    here = re.escape(os.path.join(os.getcwd(), ""))
+    return re.sub(rf"(?<![^\s'\"(]){here}(?=\S)", "", text)
 
 
 def _as_text(value: object) -> str:

@@ -9,7 +9,7 @@ from argparse import Namespace
 import pytest
 
 from enformer_features.cli import COMMANDS, main
-from enformer_features.cli.console import as_flags
+from enformer_features.cli.console import as_flags, note, show
 from enformer_features.exceptions import (
     DeviceMemoryError,
     EnformerFeaturesWarning,
@@ -194,6 +194,44 @@ def test_an_unknown_command_lists_the_known_ones(cli):
     assert done.code == 2
     assert all(name in done.err for name in COMMANDS)
     assert cli().code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "hint"),
+    [
+        ("embed --strnad average", "embed", "--strnad; did you mean --strand?"),
+        ("embed --poolin=mean", "embed", "--poolin; did you mean --pooling?"),
+        ("store plan f.zarr --poolin mean", "store plan", "did you mean --pooling?"),
+        ("store run f.zarr --qqqqqq", "store run", "there is no option --qqqqqq"),
+        ("weights info mini more", "weights info", "unrecognized arguments: more"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_nearest_one(cli, words, usage, hint):
+    done = cli(*words.split())
+    assert done.code == 2
+    assert done.err.startswith(f"usage: enformer-features {usage} [-h]")
+    assert hint in done.err
+
+
+def test_what_follows_two_dashes_is_no_option(cli):
+    assert "there is no option" not in cli("store", "run", "--", "--f.zarr").err
+
+
+def test_paths_below_the_folder_at_hand_are_named_from_there(
+    during, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    args = Namespace(command="info", quiet=False, json=False)
+    elsewhere = f"/other{tmp_path}/b"
+
+    def action():
+        note(args, f"4 rows in {tmp_path / 'a'}, {elsewhere}")
+        show(args, {"would_write": [str(tmp_path / "a"), elsewhere]})
+        return 0
+
+    done = during(action)
+    assert done.err == f"enformer-features info: 4 rows in a, {elsewhere}\n"
+    assert done.out == f"would write: a, {elsewhere}\n"
 
 
 def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys):
