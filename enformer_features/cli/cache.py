@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enformer_features.cli.console import FAILURE, OK, add_common, show
@@ -41,12 +43,35 @@ def run(args: argparse.Namespace) -> int:
         msg = "--max-size SIZE belongs to prune, which needs it"
         raise InputError(msg)
     cache = DiskCache(args.path)
+    if args.path is not None or cache.path.exists():  # nobody may have kept rows yet
+        _check_there(cache.path)
     if args.action == "prune":
         report = cache.prune(_bytes(args.max_size))
     else:
         report = getattr(cache, args.action)()
     show(args, _plain(report))
     return FAILURE if args.action == "verify" and report.damaged else OK
+
+
+def _check_there(folder: Path) -> None:
+    """Refuse a path where no cache can have been, such as a mistyped one."""
+    from enformer_features.storage.segments import SUFFIX
+
+    reason = None
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except FileNotFoundError:
+        reason = "there is no such folder"
+    except NotADirectoryError:
+        reason = "it is a file" if folder.is_file() else "there is no such folder"
+    except OSError as error:
+        reason = f"the folder cannot be read: {error.strerror}"
+    else:
+        if names and not any(name.endswith(SUFFIX) for name in names):
+            reason = f"none of its files ends in {SUFFIX}"
+    if reason is not None:
+        msg = f"there is no cache in {folder}: {reason}"
+        raise InputError(msg)
 
 
 def _bytes(text: str) -> int:

@@ -46,6 +46,30 @@ def test_damage_is_found_and_is_exit_code_1(cli, folder):
     assert (done.code, counts(done)) == (1, (3, 3, 1))
 
 
+@pytest.mark.parametrize("action", [["info"], ["verify"], ["prune", "--max-size=0"]])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("nope", "there is no such folder"),
+        ("file", "it is a file"),
+        ("other", "none of its files ends in .seg"),
+    ],
+)
+def test_a_path_without_a_cache_is_refused(cli, tmp_path, action, place, reason):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    done = cli("cache", *action, "--path", tmp_path / place)
+    assert done.code == 2
+    assert f"there is no cache in {tmp_path / place}: {reason}" in done.err
+
+
+def test_nothing_in_the_default_place_is_no_error(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENFORMER_FEATURES_CACHE", str(tmp_path / "new"))
+    done = cli("cache", "info", "--json")
+    assert (done.code, counts(done)) == (0, (0, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
