@@ -196,7 +196,9 @@ def add_embedder(parser: argparse.ArgumentParser, *, keeps_rows: bool = True) ->
         metavar="REGEX",
         help="tracks whose description, in --track-table, matches",
     )
-    add_windows(group, pools="tss, center, mean, max, flatten, region; repeatable")
+    add_windows(
+        group, pools="tss, center, mean, max, flatten, region, expecto; repeatable"
+    )
     group.add_argument(
         "--shifts",
         type=_whole_numbers,
@@ -285,10 +287,26 @@ def make_embedder(args: argparse.Namespace) -> EnformerEmbedder:
 
     names = set(EnformerEmbedder().get_params()) - {"verbose"}
     given = given_parameters(args, names)
-    if given.get("cache") == "none":
-        given["cache"] = None
+    if "cache" in given:
+        given["cache"] = cache_setting(given["cache"])
     given["tracks"] = _tracks(args)
     return EnformerEmbedder(**given, verbose=progress(args))
+
+
+def cache_setting(word: str) -> str | None:
+    """Return the embedder's ``cache`` for a ``--cache``.
+
+    Raises
+    ------
+    InputError
+        When it may be a mistyped word or a folder.
+    """
+    from enformer_features.estimators.parameters import names_a_folder
+
+    if word != "memory" and word != "none" and not names_a_folder(word):
+        msg = f"--cache {word} is neither memory nor none; write ./{word} for a folder"
+        raise InputError(msg)
+    return None if word == "none" else word
 
 
 def absolute_paths(

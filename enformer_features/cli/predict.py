@@ -20,7 +20,7 @@ from enformer_features.cli.console import (
     progress,
     show,
 )
-from enformer_features.cli.options import add_rows, read_rows
+from enformer_features.cli.options import add_rows, cache_setting, read_rows
 from enformer_features.exceptions import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name) for name in names}
     changes = {name: value for name, value in given.items() if value is not None}
     if args.cache is not None:
-        changes["cache"] = None if args.cache == "none" else args.cache
+        changes["cache"] = cache_setting(args.cache)
     return {**changes, "verbose": progress(args)}
 
 

@@ -93,6 +93,9 @@ def check_parameters(given: Parameters) -> None:
     _check_shifts(given.shifts, window_length(given))
     _check_fraction(given.max_n_fraction)
     _check_cache(given.cache)
+    cache = cache_of(given)
+    if isinstance(cache, DiskCache):
+        cache.check_place()
 
 
 def window_length(given: Parameters) -> int:
@@ -163,13 +166,23 @@ def _check_snap(snap: object) -> None:
         raise InputTypeError(msg)
 
 
+def names_a_folder(text: str) -> bool:
+    """Tell whether a text is plainly a path: a mistyped word must not become a folder.
+
+    Examples
+    --------
+    >>> names_a_folder("rows"), names_a_folder("./rows"), names_a_folder("rows/")
+    (False, True, True)
+    """
+    return text[:1] in (".", "~") or bool(os.path.split(text)[0])
+
+
 def _check_cache(cache: object) -> None:
     if cache is None or cache is True or cache == "memory":
         return
     if isinstance(cache, PathLike | MemoryCache | DiskCache):
         return
-    # A mistyped word must not become a folder.
-    if isinstance(cache, str) and (cache[:1] in (".", "~") or os.path.split(cache)[0]):
+    if isinstance(cache, str) and names_a_folder(cache):
         return
     msg = (
         f"cache={cache!r} must be 'memory', None, True, a folder (./{cache}), a "

@@ -140,6 +140,14 @@ class DiskCache:
         raw = bytes.fromhex(key)
         return raw in self._places or raw in self._waiting
 
+    def check_place(self) -> None:
+        """Warn, before there are rows to keep, of a file where the folder should be."""
+        with self._lock:
+            places = (self.path, *self.path.parents)
+            file = next((place for place in places if os.path.isfile(place)), None)
+            if file is not None:
+                self._switch_off(f"{file} is a file, not a folder")
+
     def refresh(self) -> None:
         """Look for segments that were written since; only their heads are read."""
         with self._lock:
@@ -214,8 +222,8 @@ class DiskCache:
                 self.path.mkdir(parents=True, exist_ok=True)
                 keys, rows = list(self._waiting), list(self._waiting.values())
                 segment = write_segment(path, keys, rows, self._about)
-            except (OSError, StoreError) as error:
-                self._switch_off(error)
+            except OSError as error:  # also our own
+                self._switch_off(error.strerror or str(error))
                 return
             self._segments[path] = segment
             self._add(segment)
@@ -345,7 +353,7 @@ class DiskCache:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self._switch_off(error)
+            self._switch_off(error.strerror or str(error))
             return []
 
     def _open(self, path: Path) -> str | None:
@@ -434,12 +442,12 @@ class DiskCache:
             with suppress(OSError):
                 os.utime(path)
 
-    def _switch_off(self, error: Exception) -> None:
+    def _switch_off(self, reason: str) -> None:
         if not self._is_off:
             self._is_off = True
             msg = (
-                f"the cache in {self.path} cannot be used ({error}); rows are computed "
-                "and not kept"
+                f"the cache in {self.path} cannot be used ({reason}); rows are "
+                "computed and not kept"
             )
             warn(msg, CacheWarning, stacklevel=6)
         self._waiting.clear()

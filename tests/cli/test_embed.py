@@ -283,7 +283,7 @@ def test_overwrite_replaces_a_file(cli, toy, tmp_path):
         (["--region", "chr1:9001-9100", "--edge", "padd"], "did you mean 'pad'?"),
         (["--region", "chr1:9001-9100", "--pooling", "tts"], "did you mean 'tss'?"),
         (["--region", "chr1:9001-9100", "--device", "cuda:9"], "is not available"),
-        (["--region", "chr1:9001-9100", "--cache", "ram"], "--cache 'ram' must be"),
+        (["--region", "chr1:9001-9100", "--cache", "ram"], "write ./ram for a folder"),
         (["--genes", "absent.tsv"], "absent.tsv does not exist"),
         (["--region", "chr1:9001-9100", "--json"], "give -o FILE"),
         (["--region", "chr1:1-9", "--track-pattern", "liver"], "--track-table"),

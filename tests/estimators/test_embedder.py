@@ -896,6 +896,15 @@ def test_a_cache_that_cannot_be_used_is_a_warning_and_the_rows_are_right(tmp_pat
     assert (tmp_path / "rows").read_text() == "mine"
 
 
+def test_a_file_as_cache_is_told_before_rows_are_read(tmp_path):
+    (tmp_path / "rows").write_text("mine")
+    with (
+        pytest.warns(CacheWarning, match="is a file, not a folder"),
+        pytest.raises(InputError),
+    ):
+        embedder(cache=tmp_path / "rows").transform(["no DNA"])
+
+
 def test_rows_that_were_done_before_an_interruption_are_kept(tmp_path, monkeypatch):
     X = [random_letters(LENGTH, seed) for seed in range(3)]
     run = Engine.run

@@ -235,6 +235,22 @@ def test_a_folder_that_cannot_be_used_is_one_warning(tmp_path, is_file):
     assert not is_file or place.read_text() == "mine"
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_place_of_the_folder_is_told_before_there_are_rows(tmp_path, below):
+    place = tmp_path / "rows"
+    place.write_text("mine")
+    cache = DiskCache(place / below)
+    with pytest.warns(CacheWarning, match="rows is a file, not a folder") as told:
+        cache.check_place()
+    cache.put(key(0), row(0))
+    cache.flush()  # says nothing more
+    assert "Errno" not in str(told[0].message)
+
+
+def test_a_folder_that_is_yet_to_be_made_is_no_warning(tmp_path):
+    DiskCache(tmp_path / "new" / "rows").check_place()
+
+
 def test_pruning_removes_what_was_not_used_for_longest(tmp_path):
     for part in range(3):
         filled(tmp_path, range(3 * part, 3 * part + 3))
