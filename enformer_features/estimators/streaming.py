@@ -381,7 +381,9 @@ def stream(
     from enformer_features.storage.files import check_output
 
     suffix = Path(out).suffix
-    check_choice("the suffix of out", suffix, SUFFIXES)
+    if suffix not in SUFFIXES:
+        msg = f"out={str(out)!r} needs the suffix {' or '.join(SUFFIXES)}"
+        raise InputError(msg)
     target = Path(out)
     if suffix == ".zarr":
         check_place(out)
