@@ -158,5 +158,5 @@ def test_parts_that_are_none_are_refused(cli, tmp_path, part):
 
 def test_a_store_that_is_not_there_is_told(cli, tmp_path):
     done = cli("store", "run", tmp_path / "f.zarr")
-    assert done.code == 1
+    assert done.code == 2
     assert "there is no store" in done.err

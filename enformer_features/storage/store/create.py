@@ -9,6 +9,7 @@ computed again.
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,10 @@ from enformer_features.storage.store.plan import StorePlan
 from enformer_features.storage.store.records import file_digest, write_record
 
 SUFFIX = ".zarr"
+
+
+class MissingStoreError(StoreError, InputError):
+    """There is no store of that name; also an ``InputError``, as names are given."""
 
 
 def create_store(
@@ -146,7 +151,8 @@ def open_store(path: str | PathLike[str], *, unfinished: bool = False) -> Store:
     InputError, InputTypeError
         If the path is none of a store.
     StoreError
-        If there is none, it is none of ours, or its plan is damaged.
+        If it is none of ours, or its plan is damaged. If there is none, a
+        ``MissingStoreError``, which is an ``InputError`` too.
     """
     target = _target(path)
     folders = [target, partial_folder(target)]
@@ -155,8 +161,8 @@ def open_store(path: str | PathLike[str], *, unfinished: bool = False) -> Store:
     for folder in folders:
         if os.path.lexists(folder):
             return Store(target, folder)
-    msg = f"there is no store {target}, and none that was begun"
-    raise StoreError(msg)
+    msg = f"there is no store {target}, and none that was begun{_near(target)}"
+    raise MissingStoreError(msg)
 
 
 class _Skeleton:
@@ -216,6 +222,14 @@ class _Skeleton:
             raise StoreError(msg) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _near(target: Path) -> str:
+    """Name the store beside it that was perhaps meant."""
+    beside = {path.name.removesuffix(PARTIAL) for path in target.parent.iterdir()}
+    stores = sorted(name for name in beside if name.endswith(SUFFIX))
+    near = difflib.get_close_matches(target.name, stores, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _target(path: object) -> Path:

@@ -326,6 +326,14 @@ def test_what_is_no_store_is_not_replaced_when_a_store_is_finished(
     assert store.pending() == []
 
 
+def test_a_missing_store_is_bad_input_and_the_nearest_name_is_told(
+    tmp_path: Path,
+) -> None:
+    create(tmp_path / "features.zarr")
+    with pytest.raises(InputError, match=r"did you mean features\.zarr"):
+        open_store(tmp_path / "faetures.zarr")
+
+
 def test_paths_that_are_no_store_are_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store"):
         open_store(tmp_path / "out.zarr")
