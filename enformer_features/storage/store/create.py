@@ -226,8 +226,8 @@ class _Skeleton:
 
 def _near(target: Path) -> str:
     """Name the store beside it that was perhaps meant."""
-    beside = {path.name.removesuffix(PARTIAL) for path in target.parent.iterdir()}
-    stores = sorted(name for name in beside if name.endswith(SUFFIX))
+    beside = target.parent.glob(f"[!.]*{SUFFIX}*")  # none where it cannot be read
+    stores = sorted({path.name.removesuffix(PARTIAL) for path in beside})
     near = difflib.get_close_matches(target.name, stores, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
