@@ -8,6 +8,7 @@ next call goes on from there.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -29,7 +30,9 @@ from enformer_features.estimators.embedding_store import (
 from enformer_features.exceptions import (
     FailedUnitsWarning,
     InputError,
+    InputTypeError,
     MissingDependencyError,
+    StoreError,
     first_few,
     warn,
 )
@@ -104,8 +107,10 @@ def embed(
     ------
     MissingDependencyError
         When dask.distributed is not installed.
+    InputTypeError
+        When `client` is none.
     StoreError
-        When there is no such store.
+        When there is no such store, or all of several units failed for one reason.
 
     Warns
     -----
@@ -139,6 +144,7 @@ def embed(
             main()
     """
     _check_installed()
+    _check_client(client)
     path = store.path if isinstance(store, EmbeddingStore) else store
     opened = open_store(path, unfinished=True)
     digest = opened.plan.digest
@@ -146,7 +152,8 @@ def embed(
     given = {name: str(place) for name, place in places.items() if place is not None}
     pending, n_units = opened.pending(), opened.n_units
     # Tasks of one name are run once: another store may have the same plan.
-    identity = hashlib.sha256(f"{digest} {opened.path}".encode()).hexdigest()
+    parts = (digest, str(opened.path), *map(str, given.items()))
+    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     failed = _compute(
         client,
         _embed_unit,
@@ -157,7 +164,10 @@ def embed(
         verbose=verbose,
     )
     if failed:
-        warn(f"{opened.path}: {_summary(failed, n_units)}", FailedUnitsWarning)
+        told = f"{opened.path}: {_summary(failed, n_units)}"
+        if 1 < len(failed) == len(pending) and len({*failed.values()}) == 1:
+            raise StoreError(told)
+        warn(told, FailedUnitsWarning)
     n_computed = len(pending) - len(failed)
     return EmbedReport(opened.path, n_units, n_units - len(pending), n_computed, failed)
 
@@ -294,7 +304,8 @@ def _compute(
     units : sequence of int
     constants : dict
     name : str
-        Of the tasks: equal names are computed once, whoever asks for them.
+        Of the tasks: equal names are computed once, whoever asks for them at the
+        same time.
     """
     from distributed import KilledWorker
 
@@ -332,9 +343,13 @@ def _failures(
                 failed[unit] = future.exception() or CancelledError(future.key)
             else:  # done, also where its worker has died since
                 bar.update()
+            future.release()
     except BaseException:
         client.cancel(list(units))
         raise
+    # Forgotten before tasks of the same names are asked for, which are told old errors
+    # otherwise; cancelling would be heard of too late, and cancel those.
+    client.sync(asyncio.sleep, 0)
     return failed
 
 
@@ -355,7 +370,19 @@ def _summary(failed: dict[int, str], n_units: int) -> str:
     for unit, why in failed.items():
         reasons.setdefault(why, []).append(unit)
     told = "; ".join(f"units {first_few(of)}: {why}" for why, of in reasons.items())
-    return f"{len(failed)} of {n_units} units failed, all others are done. {told}"
+    others = ", all others are done" if len(failed) < n_units else ""
+    return f"{len(failed)} of {n_units} units failed{others}. {told}"
+
+
+def _check_client(client: object) -> None:
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        msg = (
+            f"client is {type(client).__name__}, expected a distributed.Client; for "
+            "workers on this machine use `with local_client(n_workers) as client:`"
+        )
+        raise InputTypeError(msg)
 
 
 def _check_installed() -> None:

@@ -8,21 +8,24 @@ import time
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
 from enformer_features import (
     EnformerEmbedder,
     InputError,
+    InputTypeError,
     StoreError,
 )
 from enformer_features import distributed as module
 from enformer_features.distributed import embed, local_client
 from enformer_features.estimators.embedding_store import plan_store
 from enformer_features.exceptions import FailedUnitsWarning, MissingDependencyError
+from tests.estimators.toy import random_letters, write_fasta
 from tests.units import Work
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::enformer_features.UntrainedWeightsWarning"
 )
@@ -108,17 +111,53 @@ def test_tasks_have_the_names_of_their_store(
         module, "_compute", lambda *_, name, **__: names.append(name) or {}
     )
     for one in (store, store, other):
-        embed(one, Mock(), verbose=False)
-    assert names[0] == names[1] != names[2]
+        embed(one, Mock(distributed.Client), verbose=False)
+    embed(store, Mock(distributed.Client), genome="other.fa", verbose=False)
+    assert names[0] == names[1]
+    assert len({*names}) == 3
 
 
 def test_weights_other_than_planned_are_refused_by_every_worker(client, store):
-    with pytest.warns(FailedUnitsWarning, match="6 of 6 units failed") as told:
-        report = embed(store, client, weights="mini", verbose=False)
-    assert list(report.failed) == list(range(6))
-    assert "PlanMismatchError" in report.failed[0]
-    assert "weights_digest" in report.failed[0]
-    assert str(told[0].message).count("PlanMismatchError") == 1
+    with pytest.raises(StoreError, match=r"6 of 6 units failed\. units 0, 1") as told:
+        embed(store, client, weights="mini", verbose=False)
+    assert str(told.value).count("PlanMismatchError") == 1
+    assert "weights_digest" in str(told.value)
+
+
+def test_a_call_after_one_that_failed_is_told_nothing_old(client, tmp_path):
+    genome = write_fasta(tmp_path / "toy.fa", chr1=random_letters(9000))
+    embedder = EnformerEmbedder("untrained-tiny", sequence_length=1024, genome=genome)
+    rows = [("chr1", start, start + 1) for start in (5000, 6000, 7000)]
+    regions = pd.DataFrame(rows, columns=["chrom", "start", "end"])
+    store = plan_store(embedder, regions, tmp_path / "out.zarr", unit_rows=1)
+    away = genome.rename(tmp_path / "away.fa")
+    with pytest.raises(StoreError, match=r"3 of 3 units failed\. .*Genome"):
+        embed(store, client, verbose=False)
+    away.rename(genome)
+    assert embed(store, client, verbose=False).n_computed == 3
+
+
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        ({1: "why"}, "1 of 3 units failed, all others are done. units 1: why"),
+        (dict.fromkeys(range(3), "x"), "3 of 3 units failed. units 0, 1, 2: x"),
+    ],
+)
+def test_others_are_told_of_where_there_are_any(failed, told):
+    assert module._summary(failed, 3) == told
+
+
+def test_several_reasons_are_a_warning_and_a_report(client, store, monkeypatch):
+    failed = {unit: f"reason {unit}" for unit in range(6)}
+    monkeypatch.setattr(module, "_compute", lambda *_, **__: failed)
+    with pytest.warns(FailedUnitsWarning, match="6 of 6 units failed"):
+        assert embed(store, client).failed == failed
+
+
+def test_a_number_of_workers_is_no_client(store):
+    with pytest.raises(InputTypeError, match=r"client is int, .* `with local_client"):
+        embed(store, 4)
 
 
 def test_a_store_must_be_there(client, tmp_path):
@@ -129,6 +168,13 @@ def test_a_store_must_be_there(client, tmp_path):
 def test_a_unit_that_raises_fails_alone(client):
     failed = compute(client, Work(raising=(3,)), 8, "raising")
     assert failed == {3: "ValueError: unit 3 is bad"}
+
+
+def test_errors_of_tasks_are_forgotten_before_others_have_their_names(client):
+    for _ in range(3):
+        failed = compute(client, Work(raising=(0, 1, 2)), 3, "again")
+        assert list(failed) == [0, 1, 2]
+        assert compute(client, Work(), 3, "again") == {}
 
 
 def test_a_unit_that_kills_its_workers_fails_alone(client):
