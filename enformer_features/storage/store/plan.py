@@ -16,6 +16,15 @@ from enformer_features.storage.store.records import record_digest
 
 DTYPES = ("float32", "float16")
 _FIELDS = ("array", "n_rows", "row_shape", "dtype", "unit_rows")
+# What follows from rows and settings, and is no news where these are known to differ.
+_TABLE = "settings.obs_digest"
+_NO_CAUSE = {
+    *("array", "row_shape", "dtype", "settings.bins", "settings.batch_size"),
+    *("settings.device", "settings.on_error"),
+}
+_NO_CAUSE_OF_TABLE = _NO_CAUSE | {
+    *("unit_rows", "settings.weights_digest", "settings.precision"),
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,8 @@ class StorePlan:
         Returns
         -------
         list of str
-            ``"field: mine != theirs"``, empty when both give equal values.
+            ``"field: mine != theirs"``, empty when both give equal values. Digests of
+            rows are left out where another line explains why they differ.
 
         Examples
         --------
@@ -142,27 +152,33 @@ class StorePlan:
         ...     print(line)
         dtype: 'float32' != 'float16'
         settings.edge: 'pad' != 'nan'
-        unit_digests: 1 of 1 units are of other rows: 0
         """
         mine, theirs = self.to_json(), other.to_json()
-        found = [_line(key, mine[key], theirs[key]) for key in _FIELDS]
         ours = dict(_flat(mine["settings"], "settings"))
         others = dict(_flat(theirs["settings"], "settings"))
-        for key in sorted(ours.keys() | others.keys()):
-            found.append(_line(key, ours.get(key, _ABSENT), others.get(key, _ABSENT)))
-        units = [
-            unit
-            for unit, (one, two) in enumerate(
-                zip(self.unit_digests, other.unit_digests, strict=False)
-            )
+        keys = sorted(ours.keys() | others.keys())
+        pairs = {key: (mine[key], theirs[key]) for key in _FIELDS} | {
+            key: (ours.get(key, _ABSENT), others.get(key, _ABSENT)) for key in keys
+        }
+        found = {
+            key: f"{key}: {one!r} != {two!r}"
+            for key, (one, two) in pairs.items()
             if one != two
-        ]
+        }
+        causes = found.keys() - {_TABLE}
+        if causes - _NO_CAUSE_OF_TABLE:
+            found.pop(_TABLE, None)
+        units = [] if causes - _NO_CAUSE else self._other_units(other)
         if units:
-            found.append(
+            found["unit_digests"] = (
                 f"unit_digests: {len(units)} of {self.n_units} units are of other "
-                f"rows: {first_few(units)}"
+                f"rows or sequences: {first_few(units)}"
             )
-        return [line for line in found if line]
+        return list(found.values())
+
+    def _other_units(self, other: StorePlan) -> list[int]:
+        pairs = zip(self.unit_digests, other.unit_digests, strict=True)
+        return [unit for unit, (one, two) in enumerate(pairs) if one != two]
 
 
 class _Absent:
@@ -171,10 +187,6 @@ class _Absent:
 
 
 _ABSENT = _Absent()
-
-
-def _line(key: str, mine: object, theirs: object) -> str:
-    return "" if mine == theirs else f"{key}: {mine!r} != {theirs!r}"
 
 
 def _flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

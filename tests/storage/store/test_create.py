@@ -212,13 +212,13 @@ def test_another_plan_is_refused_field_by_field(
     if is_finished:
         store.finalize()
     other = plan(
-        settings={"precision": "bfloat16", "embedder": {"edge": "pad"}},
+        dtype="float16",
         unit_digests=("u0", "x", "u2"),
     )
     with pytest.raises(PlanMismatchError) as caught:
         create(tmp_path / "out.zarr", other)
-    assert "settings.precision: 'bfloat16' != 'float32'" in str(caught.value)
-    assert "1 of 3 units are of other rows: 1" in str(caught.value)
+    assert "dtype: 'float16' != 'float32'" in str(caught.value)
+    assert "1 of 3 units are of other rows or sequences: 1" in str(caught.value)
     assert "edge" not in str(caught.value)
     np.testing.assert_array_equal(open_store(tmp_path / "out.zarr").read(), values)
 

@@ -61,7 +61,7 @@ def test_info_decides_nothing() -> None:
         ({"row_shape": (4,)}, "row_shape: [3] != [4]"),
         (
             {"unit_digests": ("u0", "x", "y")},
-            "unit_digests: 2 of 3 units are of other rows: 1, 2",
+            "unit_digests: 2 of 3 units are of other rows or sequences: 1, 2",
         ),
         (
             {"settings": {"precision": "float32", "embedder": {"edge": "nan"}}},
@@ -77,3 +77,30 @@ def test_every_other_field_is_told(change: dict[str, Any], line: str) -> None:
     other = replace(plan(), **change)
     assert line in plan().differences(other)
     assert plan().digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"dtype": "float16"}, ["dtype", "settings.obs_digest", "unit_digests"]),
+        ({"precision": "x"}, ["settings.precision", "settings.obs_digest"]),
+        ({"strand": "average"}, ["settings.strand"]),
+        ({"unit_rows": 5}, ["unit_rows", "settings.obs_digest"]),
+        ({}, ["settings.obs_digest", "unit_digests"]),
+    ],
+)
+def test_digests_are_told_where_nothing_else_explains_them(
+    change: dict[str, Any], lines: list[str]
+) -> None:
+    fields = {key: value for key, value in change.items() if hasattr(plan(), key)}
+    others = {key: value for key, value in change.items() if key not in fields}
+    mine, theirs = (
+        plan(settings={"obs_digest": "a"}),
+        plan(
+            settings={"obs_digest": "b"} | others,
+            unit_digests=("x", "y", "z"),
+            **fields,
+        ),
+    )
+    told = [line.partition(":")[0] for line in mine.differences(theirs)]
+    assert sorted(told) == sorted(lines)
