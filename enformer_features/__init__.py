@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from enformer_features.estimators.evaluated import Evaluation
     from enformer_features.estimators.evaluation import evaluate, standard_baselines
+    from enformer_features.estimators.gene_tss import GeneTSSAggregator
     from enformer_features.estimators.heads import (
         elastic_net_head,
         expecto_head,
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
         TrainedRegionSplit,
         WindowOverlapSplit,
     )
+    from enformer_features.estimators.track_selector import TrackSelector
+    from enformer_features.genomics.expecto import read_expecto
     from enformer_features.genomics.genes import align, read_genes
     from enformer_features.genomics.genome import Genome
     from enformer_features.genomics.regions import read_regions
@@ -92,6 +95,7 @@ __all__ = [
     "EnformerRegressor",
     "Evaluation",
     "FamilySplit",
+    "GeneTSSAggregator",
     "Genome",
     "GenomeError",
     "GroupedRidgeCV",
@@ -106,6 +110,7 @@ __all__ = [
     "SequenceCompositionBaseline",
     "StoreError",
     "TrackSelection",
+    "TrackSelector",
     "TrainedRegionSplit",
     "TrainingMean",
     "UntrainedWeightsWarning",
@@ -127,6 +132,7 @@ __all__ = [
     "open_embedding_store",
     "plan_store",
     "pls_head",
+    "read_expecto",
     "read_genes",
     "read_regions",
     "read_tracks",
@@ -150,6 +156,7 @@ _MODULES = {
     "EnformerRegressor": "training.tuning.regressor",
     "Evaluation": "estimators.evaluated",
     "FamilySplit": "estimators.splits",
+    "GeneTSSAggregator": "estimators.gene_tss",
     "Genome": "genomics.genome",
     "GroupedRidgeCV": "estimators.ridge",
     "KmerBaseline": "estimators.baselines",
@@ -159,6 +166,7 @@ _MODULES = {
     "Pool": "inference.pooling",
     "SequenceCompositionBaseline": "estimators.baselines",
     "TrackSelection": "inference.tracks",
+    "TrackSelector": "estimators.track_selector",
     "TrainedRegionSplit": "estimators.splits",
     "TrainingMean": "estimators.controls",
     "WindowOverlapSplit": "estimators.splits",
@@ -178,6 +186,7 @@ _MODULES = {
     "open_embedding_store": "estimators.embedding_store",
     "plan_store": "estimators.embedding_store",
     "pls_head": "estimators.heads",
+    "read_expecto": "genomics.expecto",
     "read_genes": "genomics.genes",
     "read_regions": "genomics.regions",
     "read_tracks": "inference.tracks",
