@@ -15,6 +15,7 @@ from enformer_features.storage.store.create import open_store
 from enformer_features.storage.store.folder import Store
 
 Mask = npt.NDArray[np.bool_]
+Markers = dict[int, dict[str, Any]]
 
 
 def diff(a: Store | str | PathLike[str], b: Store | str | PathLike[str]) -> list[str]:
@@ -28,13 +29,15 @@ def diff(a: Store | str | PathLike[str], b: Store | str | PathLike[str]) -> list
     Returns
     -------
     list of str
-        A line for each difference, with units and rows; empty when all that is there
-        is equal, bit by bit.
+        A line for each difference, with units and rows, and one on the values where
+        these are equal; empty when all that is there is equal, bit by bit. Every byte
+        is compared with its digest first: units that are damaged are named, and not
+        compared.
 
     Raises
     ------
     StoreError
-        If a store is absent, or what must be read of it is damaged.
+        If a store is absent, or its plan or tables are damaged.
 
     Examples
     --------
@@ -53,11 +56,31 @@ def diff(a: Store | str | PathLike[str], b: Store | str | PathLike[str]) -> list
     values: 1 of 1 rows differ, by up to 0.5: rows 0, in units 0
     """
     one, two = (x if isinstance(x, Store) else open_store(x) for x in (a, b))
-    found = [f"plan: {line}" for line in one.plan.differences(two.plan)]
+    reports = one.verify(), two.verify()
+    found = [
+        f"the {what} is damaged: {first_few(report.damaged)}"
+        for what, report in zip(("first", "second"), reports, strict=True)
+        if report.damaged
+    ]
+    found += [f"plan: {_explained(x)}" for x in one.plan.differences(two.plan)]
     found += _table_differences(one.obs(), two.obs())
     if (one.plan.n_rows, one.plan.row_shape) == (two.plan.n_rows, two.plan.row_shape):
-        found += _row_differences(one, two)
+        whole, others = (
+            _markers_of(store, report.units)
+            for store, report in zip((one, two), reports, strict=True)
+        )
+        found += _row_differences(one, two, whole, others, is_equal=not found)
     return found
+
+
+def _explained(line: str) -> str:
+    is_cut = line.startswith("unit_rows:")
+    return f"{line} (the same rows, cut differently)" if is_cut else line
+
+
+def _markers_of(store: Store, damaged: list[int]) -> Markers:
+    markers, _ = store.markers()
+    return {unit: marker for unit, marker in markers.items() if unit not in damaged}
 
 
 def _table_differences(one: pd.DataFrame, two: pd.DataFrame) -> Iterator[str]:
@@ -88,8 +111,10 @@ def _unequal(one: pd.Series[Any], two: pd.Series[Any]) -> list[int]:
     ]
 
 
-def _row_differences(one: Store, two: Store) -> Iterator[str]:
-    ours, theirs = one.markers()[0], two.markers()[0]
+def _row_differences(
+    one: Store, two: Store, ours: Markers, theirs: Markers, *, is_equal: bool
+) -> Iterator[str]:
+    """Tell how rows differ, and if they do not, that, unless all else is equal."""
     have, others = _rows_of(one, ours), _rows_of(two, theirs)
     for what, only in (("first", have & ~others), ("second", others & ~have)):
         if only.any():
@@ -103,10 +128,12 @@ def _row_differences(one: Store, two: Store) -> Iterator[str]:
             f"values: {len(changed)} of {int(both.sum())} rows differ, by up to "
             f"{largest:.3g}: rows {first_few(changed)}, in units {first_few(units)}"
         )
+    elif not is_equal and both.any():
+        yield f"values: the {int(both.sum())} rows that both have are equal"
     yield from _reason_differences(ours, theirs, both)
 
 
-def _rows_of(store: Store, markers: dict[int, Any]) -> Mask:
+def _rows_of(store: Store, markers: Markers) -> Mask:
     """Tell of each row whether it is there."""
     mask = np.zeros(store.plan.n_rows, dtype=bool)
     for unit in markers:
@@ -147,9 +174,7 @@ def _is_known_equal(one: Store, two: Store, unit: int) -> bool:
     return bool(one.marker(unit)["sha256"] == two.marker(unit)["sha256"])
 
 
-def _reason_differences(
-    ours: dict[int, Any], theirs: dict[int, Any], both: Mask
-) -> Iterator[str]:
+def _reason_differences(ours: Markers, theirs: Markers, both: Mask) -> Iterator[str]:
     one: dict[int, str] = {}
     two: dict[int, str] = {}
     for found, markers in ((one, ours), (two, theirs)):

@@ -34,6 +34,20 @@ def test_plans_are_compared_by_field(tmp_path: Path) -> None:
     assert diff(one, two) == [
         "plan: settings.embedder.edge: 'pad' != (absent)",
         "plan: settings.precision: 'float32' != 'bfloat16'",
+        "values: the 11 rows that both have are equal",
+    ]
+
+
+def test_equal_rows_that_are_cut_differently_are_told_to_be_equal(
+    tmp_path: Path,
+) -> None:
+    one = filled(tmp_path / "a.zarr")
+    other = plan(unit_rows=11, unit_digests=("all",))
+    two = create_store(tmp_path / "b.zarr", other, *tables())
+    two.write_unit(0, one.read())
+    assert diff(one, two) == [
+        "plan: unit_rows: 4 != 11 (the same rows, cut differently)",
+        "values: the 11 rows that both have are equal",
     ]
 
 
@@ -44,6 +58,7 @@ def test_tables_are_compared_by_column_and_row(tmp_path: Path) -> None:
         "obs: columns only in the first: more",
         "obs: start of 10 rows differ: rows 0, 1, 2, 3, 4, ... (10 in all)",
         "obs: tss of 1 rows differ: rows 10",
+        "values: the 11 rows that both have are equal",
     ]
 
 
@@ -77,8 +92,23 @@ def test_only_rows_that_both_have_are_compared(tmp_path: Path) -> None:
     ]
 
 
-def test_damage_is_told_not_compared(tmp_path: Path) -> None:
-    one, two = filled(tmp_path / "a.zarr"), filled(tmp_path / "b.zarr", dtype="float16")
-    Path(two.folder, "X/c.1.0").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"b\.zarr: unit 1 is damaged"):
+def test_damaged_units_are_told_not_compared(tmp_path: Path) -> None:
+    one, two = filled(tmp_path / "a.zarr"), filled(tmp_path / "b.zarr")
+    two.finalize()
+    values = Path(two.folder, "X/c.1.0")
+    values.write_bytes(values.read_bytes()[:-9] + b"?" + values.read_bytes()[-8:])
+    Path(one.folder, "enformer_features/units/2.json").write_bytes(b"")
+    assert diff(one, two) == [
+        "the first is damaged: unit 2: marker",
+        "the second is damaged: unit 1: values",
+        "values: 4 rows are only in the first: 4, 5, 6, 7",
+        "values: 3 rows are only in the second: 8, 9, 10",
+        "values: the 4 rows that both have are equal",
+    ]
+
+
+def test_damaged_tables_are_not_compared(tmp_path: Path) -> None:
+    one, two = filled(tmp_path / "a.zarr"), filled(tmp_path / "b.zarr")
+    Path(two.folder, "obs/start/c/0").write_bytes(b"")
+    with pytest.raises(StoreError, match="obs/start/c/0 are damaged; plan it again"):
         diff(one, two)
