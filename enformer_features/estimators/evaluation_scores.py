@@ -105,5 +105,10 @@ class Scoring:
 
 
 def _numbers(found: pd.Series[Any], *names: str) -> dict[str, float]:
-    """Return some numbers of a summary, and its interval or NaN."""
-    return {name: found.get(name, np.nan) for name in (*names, "low", "high")}
+    """Return some numbers of a summary, and its interval, NaN where there is none."""
+    has_score = np.isfinite(found["median"])
+    bounds = {
+        name: found.get(name, np.nan) if has_score else np.nan
+        for name in ("low", "high")
+    }
+    return {name: found[name] for name in names} | bounds

@@ -208,6 +208,21 @@ def test_constant_targets_are_told_of_and_not_scored(features, signal):
     assert found.table.at[0, "note"] == "1 not scored"
 
 
+def test_a_constant_prediction_has_neither_score_nor_interval(features, signal):
+    found = evaluate(
+        {"ridge": Ridge()},
+        features,
+        signal,
+        splits={"last": [(np.arange(20), np.arange(20, 40))]},
+        baselines={"mean": TrainingMean()},
+        groups=np.arange(40) % 8,
+    )
+    of_mean = found.table.set_index("model").loc["mean"].iloc[0]
+    assert of_mean[["median", "low", "high"]].isna().all()
+    assert of_mean["note"] == "4 not scored"
+    assert found.gains.loc[0, ["median", "low", "high"]].isna().all()
+
+
 def test_an_anndata_of_features_tells_of_its_weights(genes, y, genome):
     adata = embedder(genome=genome).to_anndata(genes)
     found = evaluate(
