@@ -216,6 +216,8 @@ class EmbeddingStore:
         PlanMismatchError, StoreError, DeviceMemoryError, InferenceError
             As :meth:`embed_unit` does; what is finished is kept, and ``run()`` goes on.
         """
+        if self._places:
+            _ = self.embedder  # what was given is checked, also if nothing is left
         pending = self.store.pending(part)
         if part is None and pending:
             first = random.SystemRandom().randrange(len(pending))
