@@ -27,13 +27,14 @@ from enformer_features.exceptions import first_few
 
 if TYPE_CHECKING:
     from enformer_features.estimators.embedding_store import EmbeddingStore
-    from enformer_features.storage.store import StoreStatus
+    from enformer_features.storage.store import StoreReport, StoreStatus
 
 _ACTIONS = {
     "plan": "check all rows, and make a store that waits for their values",
     "run": "compute the units that are missing; any number of runs may share them",
     "status": "count what is there; exit code 3 while units are missing",
-    "verify": "compare every byte with what was written; exit code 1 for damage",
+    "verify": "compare every byte with what was written; exit code 1 for damage, 3 "
+    "while units are missing",
     "finalize": "make one AnnData of all units, and give it its name",
     "diff": "say how two stores differ; exit code 1 if they do",
 }
@@ -158,7 +159,10 @@ def _plan(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         **options,
     )
-    _tell(args, store.status(), {})
+    status = store.status()
+    _tell(args, status, {})
+    if not status.is_finished and status.n_done == status.n_units:
+        note(args, f"it has all its values, and is {store.store.folder} until then")
     return OK
 
 
@@ -171,32 +175,58 @@ def _run(args: argparse.Namespace) -> int:
     when_stopped(args, lambda: _way_on(args, store))
     computed = store.run(args.units, verbose=progress(args))
     failed = _failed(store)
-    _tell(args, store.status(), {"units_computed": computed, "failed": failed})
+    part = _part_done(store, args.units)
+    more = {"units_computed": computed, "failed": failed, "part": part}
+    _tell(args, store.status(), more)
     return PARTIAL if failed else OK
 
 
 def _status(args: argparse.Namespace) -> int:
     status = _open(args).status()
-    show(args, asdict(status))
+    summary = {**asdict(status), "seconds": round(status.seconds, 1)}
+    if not args.json:
+        summary["begun"] = [
+            f"unit {unit} (attempts: {times})" for unit, times in status.begun.items()
+        ]
+    show(args, summary)
+    if not status.is_finished:
+        note(args, f"next: {_next(args, status)}")
     return OK if status.n_done == status.n_units else PARTIAL
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from enformer_features.storage.store.manifest import PLAN_AGAIN
-
     store = _open(args)
     when_stopped(args, lambda: _way_on(args, store))
     report = store.verify(repair=args.repair)
     is_mended = args.repair and not report.files
     repaired = report.units if is_mended else []
-    show(args, {**asdict(report), "repaired": repaired})
-    if report.files:
-        note(args, f"{first_few(report.files)} are damaged; {PLAN_AGAIN}")
-    elif report.units and not repaired:
-        note(
-            args, f"to compute damaged units again: {_command(args, 'verify --repair')}"
-        )
-    return FAILURE if report.damaged and not is_mended else OK
+    summary = {**asdict(report), "repaired": repaired}
+    if not args.json:
+        told_otherwise = ["units", "files", "missing"]
+        for name in told_otherwise + ([] if args.repair else ["repaired"]):
+            del summary[name]
+        summary |= {"damaged": first_few(report.damaged) or "none"}
+    show(args, summary)
+    if report.damaged and not is_mended:
+        note(args, _remedy(args, report))
+        return FAILURE
+    if report.missing:
+        note(args, f"not finished: {len(report.missing)} units are missing")
+    status = store.status()
+    if not status.is_finished:
+        note(args, f"next: {_next(args, status)}")
+    return PARTIAL if report.missing else OK
+
+
+def _remedy(args: argparse.Namespace, report: StoreReport) -> str:
+    from enformer_features.storage.store.manifest import PLAN_AGAIN
+
+    repair = _command(args, "verify --repair")
+    if not report.files:
+        return f"to compute damaged units again: {repair}"
+    steps = [repair] if report.units else []
+    following = ", then ".join([*steps, _command(args, "finalize")])
+    return f"{first_few(report.files)} are damaged; {PLAN_AGAIN}, then {following}"
 
 
 def _finalize(args: argparse.Namespace) -> int:
@@ -263,9 +293,28 @@ def _tell(args: argparse.Namespace, status: StoreStatus, more: dict[str, Any]) -
     failed = [row["name"] for row in more.get("failed", [])]
     if failed:
         note(args, f"rows that became NaN: {first_few(failed)}")
+    following = "" if status.is_finished else f"; next: {_next(args, status)}"
+    part = more.get("part")
+    there = f"part {part}; the store: " if part else ""
+    note(args, f"{there}{status.n_done} of {status.n_units} units are done{following}")
+
+
+def _next(args: argparse.Namespace, status: StoreStatus) -> str:
+    """Return the command that comes next for a store that is not finished."""
+    if status.damaged_markers:
+        return _command(args, "verify --repair")
     action = "finalize" if status.n_done == status.n_units else "run"
-    following = "" if status.is_finished else f"; next: {_command(args, action)}"
-    note(args, f"{status.n_done} of {status.n_units} units are done{following}")
+    return _command(args, action)
+
+
+def _part_done(store: EmbeddingStore, part: tuple[int, int] | None) -> str | None:
+    """Say how far a part of a store is."""
+    if part is None:
+        return None
+    first, step = part
+    n_units = len(range(first - 1, store.plan.n_units, step))
+    n_done = n_units - len(store.store.pending(part))
+    return f"{first}/{step}: {n_done} of {n_units}"
 
 
 def _way_on(args: argparse.Namespace, store: EmbeddingStore) -> str:

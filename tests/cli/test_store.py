@@ -35,6 +35,7 @@ def test_a_store_goes_from_plan_to_anndata(cli, toy, planned):
     assert cli("store", "status", planned).code == 3
     done = cli("store", "run", planned, "--units", "2/2", "--json")
     assert (done.code, json.loads(done.out)["units_computed"]) == (0, 1)
+    assert "part 2/2: 1 of 1; the store: 1 of 3 units are done; next:" in done.err
     left = json.loads(cli("store", "run", planned, "--dry-run", "--json").out)
     assert (left["pending"], left["pending_rows"]) == (2, 7)
     assert left["output_bytes"] == 7 * 192 * 4
@@ -42,7 +43,9 @@ def test_a_store_goes_from_plan_to_anndata(cli, toy, planned):
     done = cli("store", "run", planned)
     assert done.code == 0
     assert "3 of 3 units are done; next: enformer-features store finalize" in done.err
-    assert cli("store", "status", planned).code == 0
+    done = cli("store", "status", planned)
+    assert done.code == 0
+    assert "next: enformer-features store finalize" in done.err
     assert cli("store", "finalize", planned).code == 0
     expected = EnformerEmbedder(
         "untrained-tiny", genome=toy.genome, sequence_length=1024
@@ -112,6 +115,69 @@ def test_damage_is_found_and_repaired(cli, planned):
     done = cli("store", "verify", planned, "--repair")
     assert done.code == 1
     assert "var/zarr.json are damaged; plan it again with the same rows" in done.err
+    assert f"then enformer-features store finalize '{planned}'" in done.err
+
+
+def test_a_finished_store_that_is_restored_is_told_to_be_unfinished(cli, toy, planned):
+    cli("store", "run", planned)
+    cli("store", "finalize", planned)
+    (planned / "var" / "zarr.json").write_text("{}")
+    done = cli("store", "plan", planned, *toy.options, "--unit-rows", 5)
+    assert done.code == 0
+    assert "3 of 3 units are done; next: enformer-features store finalize" in done.err
+    assert f"is {planned}.partial until then" in done.err
+    assert cli("store", "finalize", planned).code == 0
+    assert (
+        "until then"
+        not in cli(*("store", "plan", planned, *toy.options, "--unit-rows", 5)).err
+    )
+
+
+def test_a_failed_repair_leaves_a_store_that_can_be_repaired(cli, toy, planned):
+    cli("store", "run", planned)
+    cli("store", "finalize", planned)
+    values = planned / "X" / "c.0.0"
+    values.write_bytes(values.read_bytes()[:-1] + b"?")
+    other = planned.with_name("other.fa")
+    letters = str.maketrans("ACGT", "CATG")
+    lines = [
+        line if line.startswith(">") else line.translate(letters)
+        for line in toy.genome.read_text().splitlines()
+    ]
+    other.write_text("\n".join(lines) + "\n")
+    done = cli("store", "verify", planned, "--repair", "--genome", other)
+    assert done.code == 2
+    assert "read other sequences" in done.err
+    done = cli("store", "verify", planned, "--repair")
+    assert (done.code, "repaired: 0" in done.out) == (0, True)
+    assert cli("store", "verify", planned).code == 0
+    assert not planned.with_name(f"{planned.name}.partial").exists()
+
+
+def test_verifying_an_unfinished_store_says_what_is_missing(cli, planned):
+    done = cli("store", "verify", planned)
+    assert done.code == 3
+    assert done.out.splitlines()[1:] == ["n units: 3", "n checked: 0", "damaged: none"]
+    assert "not finished: 3 units are missing" in done.err
+    assert f"next: enformer-features store run '{planned}'" in done.err
+
+
+def test_the_status_tells_markers_begun_units_and_what_is_next(cli, planned):
+    cli("store", "run", planned)
+    units = planned.with_name(f"{planned.name}.partial") / "enformer_features" / "units"
+    (units / "2.json").write_text("{}")
+    done = cli("store", "status", planned)
+    assert done.code == 3
+    assert "begun: unit 2 (attempts: 1)" in done.out
+    assert "damaged markers: 2" in done.out
+    assert f"next: enformer-features store verify --repair '{planned}'" in done.err
+
+
+def test_places_that_are_given_are_checked_though_nothing_is_left(cli, planned):
+    assert cli("store", "run", planned).code == 0
+    done = cli("store", "run", planned, "--weights", "mini")
+    assert done.code == 2
+    assert "settings.weights_digest" in done.err
 
 
 def test_two_stores_are_compared(cli, toy, planned, tmp_path):

@@ -36,8 +36,9 @@ class StoreStatus:
         Rows of NaN with a reason.
     begun : dict of int to int
         Units that were begun and are not done, and how often they were begun.
-    damaged : list of str
-        Markers that cannot be read.
+    damaged_markers : list of int
+        Units whose marker cannot be read. Values are not looked at; see
+        :meth:`Store.verify`.
     """
 
     path: Path
@@ -51,7 +52,7 @@ class StoreStatus:
     seconds: float
     reasons: int
     begun: dict[int, int] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
+    damaged_markers: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def status_of(path: Path, markers: Markers, *, is_finished: bool) -> StoreStatus
         seconds=total["seconds"],
         reasons=total["rows_with_reasons"],
         begun=begun,
-        damaged=[f"unit {unit}: marker" for unit in damaged],
+        damaged_markers=damaged,
     )
 
 

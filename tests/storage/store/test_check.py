@@ -153,7 +153,7 @@ def test_a_damaged_marker_keeps_an_unfinished_store_from_its_name(
 ) -> None:
     store = filled(False)
     flip(store.folder / OURS / "units/2.json")
-    assert store.status().damaged == ["unit 2: marker"]
+    assert store.status().damaged_markers == [2]
     with pytest.raises(StoreError, match=r"units 2 are damaged; .*--repair"):
         store.finalize()
 
