@@ -15,7 +15,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LOW, HIGH = 0.05, 0.95  # quantiles of the draws that bound an interval
-_ROUNDING = 1e-24  # a variance below this part of the largest square is none
+_ROUNDING = 1e-12  # values that differ by less than this share of them are one
 
 
 def draw_groups(n_groups: int, n_boot: int, seed: int = 0) -> Floats:
@@ -88,11 +88,11 @@ def pearson(a: Floats, b: Floats, weights: Floats) -> Floats:
     >>> pearson(np.array([1.0, 2, 3]), np.array([1.0, 2, 4]), once).round(3)
     array([0.982])
     """
+    varies = _varies(a, weights) & _varies(b, weights)
     share = weights / weights.sum(axis=1, keepdims=True)
     a = a - (share * a).sum(axis=1, keepdims=True)
     b = b - (share * b).sum(axis=1, keepdims=True)
     of_a, of_b = (share * a * a).sum(axis=1), (share * b * b).sum(axis=1)
-    varies = _varies(of_a, a) & _varies(of_b, b)
     with np.errstate(invalid="ignore", divide="ignore"):
         r: Floats = (share * a * b).sum(axis=1) / np.sqrt(of_a) / np.sqrt(of_b)
     return np.where(varies, np.clip(r, -1.0, 1.0), np.nan)
@@ -149,7 +149,7 @@ def r2(observed: Floats, predicted: Floats, weights: Floats) -> Floats:
     error = (share * np.square(observed - predicted)).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         explained: Floats = 1 - error / variance
-    return np.where(_varies(variance, around), explained, np.nan)
+    return np.where(_varies(observed, weights), explained, np.nan)
 
 
 METRICS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
@@ -159,9 +159,12 @@ METRICS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
 }
 
 
-def _varies(variance: Floats, deviations: Floats) -> npt.NDArray[np.bool_]:
-    """Tell variance from the rounding of a mean."""
-    varies: npt.NDArray[np.bool_] = variance > _ROUNDING * np.square(deviations).max(1)
+def _varies(values: Floats, weights: Floats) -> npt.NDArray[np.bool_]:
+    """Tell in which draws there are values that differ by more than rounding."""
+    drawn = weights > 0
+    high = np.where(drawn, values, -np.inf).max(axis=1)
+    low = np.where(drawn, values, np.inf).min(axis=1)
+    varies: npt.NDArray[np.bool_] = high - low > _ROUNDING * np.abs([high, low]).max(0)
     return varies
 
 

@@ -80,3 +80,11 @@ def test_every_draw_has_as_many_groups_and_the_first_has_each_once() -> None:
 def test_an_interval_leaves_draws_without_a_score_out() -> None:
     assert interval(np.array([7.0, *np.arange(101.0), np.nan])) == (5.0, 95.0)
     assert np.isnan(interval(np.array([7.0, np.nan]))).all()
+
+
+@pytest.mark.parametrize("score", [pearson, spearman])
+def test_what_is_constant_has_no_score_in_any_draw(score):
+    """Also where the mean of equal values is not that value, to the last bit."""
+    weights = draw_groups(53, 200)
+    varied = np.random.default_rng(0).normal(size=53)
+    assert np.isnan(score(np.full(53, 0.1234567), varied, weights)).all()
