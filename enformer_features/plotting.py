@@ -281,8 +281,8 @@ def save_figures(
     -------
     list of Path
         ``scores_by_split.png``; of the first split, ``scores_against_baselines.png``
-        (models over the first baseline, if there is one), and ``predictions.png`` of
-        the first model (at most twelve targets).
+        (models over the best baseline across genes, if one has a score), and
+        ``predictions.png`` of the first model (at most twelve targets).
 
     Raises
     ------
@@ -304,13 +304,13 @@ def save_figures(
         files[0]: plot_by_split(table, note=note),
         files[2]: plot_predictions(observed[rows], predicted, note="\n".join(lines)),
     }
-    if baselines:
+    medians = scores[baselines].median().dropna()  # none of a constant prediction
+    if len(medians):
         title = "\n".join(filter(None, [f"split {split}", note]))
-        shown = scores[[*(n for n in scores if n not in baselines), baselines[0]]]
+        best = str(medians.idxmax())
+        shown = scores[[*(n for n in scores if n not in baselines), best]]
         name = f"{evaluation.provenance['metric']} across genes"
-        figures[files[1]] = plot_against_baseline(
-            shown, baselines[0], score=name, note=title
-        )
+        figures[files[1]] = plot_against_baseline(shown, best, score=name, note=title)
     for file, figure in figures.items():
         with atomic_write(file) as temporary:
             figure.savefig(temporary, format="png", dpi=120)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
-from enformer_features.estimators.controls import PermutedTargets
+from enformer_features import plotting
+from enformer_features.estimators.controls import PermutedTargets, TrainingMean
 from enformer_features.estimators.evaluation import evaluate
 from enformer_features.exceptions import InputError, MissingDependencyError
 from enformer_features.plotting import (
@@ -156,3 +157,33 @@ def test_an_evaluation_is_drawn_into_files(tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
     with pytest.raises(InputError, match="exists"):
         save_figures(found, tmp_path)
+
+
+def test_the_baseline_that_is_drawn_is_the_best_one_that_has_a_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean has none where there is one fold: it says the same for every row."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(30, 2))
+    found = evaluate(
+        {"ridge": Ridge()},
+        X,
+        pd.DataFrame(X @ random.normal(size=(2, 3)), columns=list("abc")),
+        splits={"rows": [(np.arange(20), np.arange(20, 30))]},
+        baselines={
+            "mean": TrainingMean(),
+            "permuted": PermutedTargets(Ridge()),
+            "strong": Ridge(10.0),
+        },
+    )
+    drawn: list[Any] = []
+    draw = plotting.plot_against_baseline
+    monkeypatch.setattr(
+        plotting,
+        "plot_against_baseline",
+        lambda scores, name, **options: (
+            drawn.append([list(scores), name]) or draw(scores, name, **options)
+        ),
+    )
+    assert len(save_figures(found, tmp_path)) == len(FIGURES)
+    assert drawn == [[["ridge", "strong"], "strong"]]
