@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from enformer_features.estimators.inputs import as_pandas, is_table
 from enformer_features.exceptions import InputError
 from enformer_features.genomics.encoding import N_CODE, decode
 from enformer_features.genomics.genome import Genome, open_genome, rename_contigs
@@ -384,7 +385,7 @@ def _describe_rows(
 ) -> npt.NDArray[np.float32]:
     """Describe the letters within reach of each region; NaN means nothing is known."""
     genome = open_genome(given_genome)
-    table = region_table(X)
+    table = region_table(as_pandas(X) if is_table(X) else X)
     table["chrom"] = rename_contigs(table["chrom"], contig_style)
     table = check_bounds(table, genome.contigs, str(genome.path))
     raise_bad_rows(table)

@@ -33,6 +33,7 @@ from enformer_features.estimators.evaluation_fits import (
     rows_tested,
 )
 from enformer_features.estimators.evaluation_scores import Scoring
+from enformer_features.estimators.inputs import as_pandas, is_table
 from enformer_features.estimators.leakage import LeakageReport, leakage_report
 from enformer_features.estimators.parameters import window_length
 from enformer_features.estimators.rows import Families, LabelledRegions, n_rows_of
@@ -292,7 +293,7 @@ def _observed(X: Any, y: Any) -> pd.DataFrame:
     with warnings.catch_warnings():  # of missing values, which scores leave out
         warnings.simplefilter("ignore", TargetWarning)
         check_targets(X, y, n_rows_of(X))
-    table = pd.DataFrame(y).astype(np.float64)
+    table = pd.DataFrame(as_pandas(y) if is_table(y) else y).astype(np.float64)
     index = getattr(X, "obs_names", getattr(X, "index", None))
     if isinstance(index, pd.Index) and not isinstance(y, pd.DataFrame | pd.Series):
         table = table.set_axis(index)

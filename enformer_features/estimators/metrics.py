@@ -24,6 +24,7 @@ from enformer_features.estimators.correlations import (
     draw_groups,
     interval,
 )
+from enformer_features.estimators.inputs import as_pandas, is_table
 from enformer_features.exceptions import (
     InputError,
     TargetWarning,
@@ -312,7 +313,10 @@ def median_scorer(metric: str = "spearman", across: Across = "genes") -> Any:
 
 def _paired(observed: Any, predicted: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring both to tables of float64, after checking that they belong together."""
-    truth, guess = pd.DataFrame(observed), pd.DataFrame(predicted)
+    truth, guess = (
+        pd.DataFrame(as_pandas(values) if is_table(values) else values)
+        for values in (observed, predicted)
+    )
     if truth.shape != guess.shape:
         msg = (
             f"observed has shape {truth.shape}, predicted {guess.shape}; they must be "

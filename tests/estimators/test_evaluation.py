@@ -329,3 +329,27 @@ def test_only_a_split_that_was_evaluated_has_scores(features, signal):
     assert found.scores("rows", "r2").columns.tolist() == ["ridge"]
     with pytest.raises(InputError, match="'row' was not evaluated; there are 'rows'"):
         found.scores("row")
+
+
+def test_polars_tables_keep_the_names_of_targets_in_models_and_baselines(
+    genes, y, genome
+):
+    polars = pytest.importorskip("polars")
+    step = embedder(genome=genome, cache=None)
+    options = {
+        "splits": {"chromosomes": ChromosomeSplit()},
+        "baselines": standard_baselines(
+            step, ridge_head(1.0), ["composition", "kmers"]
+        ),
+        "n_boot": 5,
+    }
+    models = {"ridge": make_pipeline(step, ridge_head(1.0))}
+    found, same = (
+        evaluate(models, rows, targets, **options)
+        for rows, targets in (
+            (polars.from_pandas(genes), polars.from_pandas(y)),
+            (genes, y),
+        )
+    )
+    assert list(found.observed) == list(y)
+    pd.testing.assert_frame_equal(found.table, same.table)
