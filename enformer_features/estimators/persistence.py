@@ -63,6 +63,14 @@ _TRUSTED_NAMES = frozenset(
         "pathlib.WindowsPath",
         "pathlib._local.PosixPath",  # Python 3.13
         "pathlib._local.WindowsPath",
+        # what heads that search for their penalties hold
+        "enformer_features.estimators.metrics.median_score",
+        "sklearn.metrics._regression.r2_score",
+        "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.metrics._scorer._Scorer",
+        "sklearn.model_selection._split.GroupKFold",
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.LeaveOneGroupOut",
     }
 )
 # Provenance that may differ without a difference in what the features mean. Weights
@@ -90,9 +98,10 @@ def save_model(
     Parameters
     ----------
     model : estimator
-        Fitted. An `EnformerEmbedder` may stand anywhere in it. Of a grid search save
-        ``best_estimator_``: scorers and splitters, like the trees of a random forest,
-        are not among the types that are read without a pickle.
+        Fitted. An `EnformerEmbedder` may stand anywhere in it. Of a grid search with
+        scorers or splitters of one's own save ``best_estimator_``: these, like the
+        trees of a random forest, are not among the types that are read without a
+        pickle.
     path : path
     overwrite : bool
         Whether an existing file may be replaced.

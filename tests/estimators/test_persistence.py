@@ -20,12 +20,20 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Lasso, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from xgboost import XGBRegressor
 
 from enformer_features.estimators import persistence
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.heads import (
+    expecto_head,
+    fit_head,
+    lasso_head,
+    ridge_head,
+)
+from enformer_features.estimators.metrics import median_scorer
 from enformer_features.estimators.persistence import load_model, save_model
 from enformer_features.exceptions import (
     EnformerFeaturesWarning,
@@ -504,3 +512,27 @@ def test_import_loads_no_heavy_package() -> None:
 def test_fitted_pipeline_type_is_kept(path: Path) -> None:
     save_model(make_pipeline(StandardScaler(), Ridge()).fit(X, Y), path)
     assert isinstance(load_model(path), Pipeline)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lasso_head(cv=GroupKFold(2)),
+        expecto_head("tuned", cv=2, n_jobs=1),
+        GridSearchCV(
+            ridge_head(1.0),
+            {"groupedridgecv__alphas": [1.0, 9.0]},
+            cv=GroupKFold(2),
+            scoring=median_scorer(),
+        ),
+    ],
+    ids=["lasso", "expecto", "grid"],
+)
+def test_heads_that_search_on_held_out_groups_need_no_pickle(
+    path: Path, head: Any
+) -> None:
+    y = np.column_stack([np.square(Y), np.square(Y) + 1])
+    model = fit_head(head, X, y, np.arange(len(X)) % 3)
+    save_model(model, path)
+    assert members(path) == ["manifest.json", "model.skops"]
+    np.testing.assert_array_equal(load_model(path).predict(X), model.predict(X))
