@@ -74,13 +74,15 @@ def expecto_protocol(
     c : float, default=1e-4
         In units of the expression.
     features : sequence of str, default=all
-        ``"tracks"``: log(1 + tracks), mean of the bin of the TSS and its neighbours;
-        ``"embedding"``: the same of the embedding; ``"tracks-kernels"`` and
-        ``"embedding-kernels"``: ExPecto's ten kernels over the bins.
+        ``"tracks"``: log(1 + x) of the mean of the bin of the TSS and its neighbours;
+        ``"embedding"``: that mean, without the logarithm; ``"tracks-kernels"``, log(1 +
+        x) of the sums, and ``"embedding-kernels"``: ExPecto's ten kernels over the
+        bins.
     heads : sequence of str, default=("ridge", "gblinear", "trees")
         ``"ridge"``: penalties chosen for each tissue on held-out chromosomes;
-        ``"gblinear"``: ExPecto's settings of 2018; ``"gblinear-tuned"``; ``"trees"``:
-        boosted trees on principal components.
+        ``"gblinear"``: ExPecto's settings of 2018; ``"gblinear-tuned"``, which needs
+        three chromosomes to train on; ``"trees"``: boosted trees on principal
+        components.
     baselines : sequence of str, default=("mean", "composition")
         As for :func:`~enformer_features.estimators.evaluation.standard_baselines`.
     trained_regions : path or DataFrame, optional
@@ -203,4 +205,10 @@ def _head(name: str, n_groups: int, n_rows: int) -> BaseEstimator:
         return xgboost_head(n_components=min(64, n_rows // 2))
     if name == "gblinear":
         return expecto_head("2018", target_transform=None)
+    if n_groups < 3:
+        msg = (
+            f"heads: {name!r} holds out chromosomes to choose its settings, and there "
+            f"are {n_groups} to train on; at least 3 are needed, or use 'gblinear'"
+        )
+        raise InputError(msg)
     return expecto_head("tuned", cv=folds, target_transform=None)

@@ -127,3 +127,14 @@ def test_trees_and_tuned_coordinates_fit_few_genes(genes, expression, genome):
         n_boot=5,
     )
     assert found.table["n_rows"].tolist() == [5, 5]
+
+
+def test_tuned_coordinates_need_three_chromosomes(genes, expression, genome):
+    few = genes["chrom"] != "chr3"
+    with pytest.raises(InputError, match=r"there are 2 to train on; at least 3"):
+        expecto_protocol(
+            genes[few],
+            expression[few],
+            embedder(genome=genome),
+            heads=["gblinear-tuned"],
+        )
