@@ -111,7 +111,8 @@ def _add_splits(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CHROM",
-        help="chromosome split: neither fit nor test this one; repeatable",
+        help="chromosome split: neither fit nor test this one; repeatable (with "
+        "--protocol, in place of chrX and chrY)",
     )
     group.add_argument(
         "--buffer-bp",
