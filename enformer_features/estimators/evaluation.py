@@ -297,6 +297,14 @@ def _observed(X: Any, y: Any) -> pd.DataFrame:
     index = getattr(X, "obs_names", getattr(X, "index", None))
     if isinstance(index, pd.Index) and not isinstance(y, pd.DataFrame | pd.Series):
         table = table.set_axis(index)
+    for what, labels in (("targets", table.columns), ("rows", table.index)):
+        twice = [str(label) for label in labels[labels.duplicated()].unique()]
+        if twice:
+            msg = (
+                f"{what} of the same name: {first_few(twice)}; predictions are known "
+                "by it, so give each one of its own"
+            )
+            raise InputError(msg)
     empty = [str(name) for name in table if table[name].isna().all()]
     if empty:
         msg = f"targets without any value: {first_few(empty)}; leave them out"

@@ -353,3 +353,17 @@ def test_polars_tables_keep_the_names_of_targets_in_models_and_baselines(
     )
     assert list(found.observed) == list(y)
     pd.testing.assert_frame_equal(found.table, same.table)
+
+
+@pytest.mark.parametrize("what", ["targets", "rows"])
+def test_names_that_occur_twice_are_refused(features, signal, what):
+    axis = ["index", "columns"][what == "targets"]
+    labels = list(getattr(signal, axis))
+    labels[1] = labels[0]
+    with pytest.raises(InputError, match=f"{what} of the same name: {labels[0]};"):
+        evaluate(
+            {"ridge": Ridge()},
+            features,
+            signal.set_axis(labels, axis=axis),
+            splits={"rows": 3},
+        )
