@@ -300,9 +300,10 @@ def _evaluation(
     from sklearn.pipeline import make_pipeline
 
     from enformer_features.estimators.evaluation import evaluate
+    from enformer_features.estimators.splitter import fewest_trained
 
     table = rows.obs if hasattr(rows, "obs") else rows
-    fewest = _fewest(table, splits)
+    fewest = fewest_trained(splits.values(), table)
     heads = {name: _head(name, *fewest, args.seed) for name in args.heads or ["ridge"]}
     models = {
         name: head if rows is not table else make_pipeline(embedder, head)
@@ -380,18 +381,6 @@ def _baselines(
     if "permuted" in names:
         made["permuted targets"] = PermutedTargets(head, seed=args.seed)
     return made
-
-
-def _fewest(rows: pd.DataFrame, splits: dict[str, Any]) -> tuple[int, int]:
-    """Return the fewest chromosomes, and rows, that are ever trained on."""
-    from enformer_features.estimators.rows import row_chroms
-    from enformer_features.estimators.splitter import folds_of
-
-    chroms = row_chroms(rows)
-    trained = [
-        chroms[train] for split in splits.values() for train, _ in folds_of(split, rows)
-    ]
-    return min(len(set(part)) for part in trained), min(map(len, trained))
 
 
 def _head(name: str, n_chroms: int, n_rows: int, seed: int) -> Any:

@@ -22,6 +22,7 @@ from enformer_features.estimators.heads import (
 from enformer_features.estimators.parameters import window_length
 from enformer_features.estimators.rows import LabelledRegions, row_chroms, row_ids
 from enformer_features.estimators.splits import ChromosomeSplit, TrainedRegionSplit
+from enformer_features.estimators.splitter import fewest_trained
 from enformer_features.exceptions import InputError, check_choice, first_few
 
 FEATURES = ("tracks", "embedding", "tracks-kernels", "embedding-kernels")
@@ -81,7 +82,7 @@ def expecto_protocol(
     heads : sequence of str, default=("ridge", "gblinear", "trees")
         ``"ridge"``: penalties chosen for each tissue on held-out chromosomes;
         ``"gblinear"``: ExPecto's settings of 2018; ``"gblinear-tuned"``, which needs
-        three chromosomes to train on; ``"trees"``: boosted trees on principal
+        two chromosomes to train on; ``"trees"``: boosted trees on principal
         components.
     baselines : sequence of str, default=("mean", "composition")
         As for :func:`~enformer_features.estimators.evaluation.standard_baselines`.
@@ -124,9 +125,19 @@ takes one TSS per gene
         check_choice("heads", name, HEADS)
     targets = _log_expression(genes, expression, c)
     chroms = row_chroms(genes)
-    trained = chroms[~np.isin(chroms, [*test, *leave_out])]
-    n_groups = len(set(trained))
-    made_heads = {name: _head(name, n_groups, len(trained)) for name in heads}
+    splits: dict[str, Any] = {
+        ", ".join(test): ChromosomeSplit(list(test), leave_out=list(leave_out))
+    }
+    if trained_regions is not None:
+        n_tested = len(set(chroms) - set(leave_out))
+        by_chromosome = ChromosomeSplit(
+            n_splits=min(TRAINED_FOLDS, n_tested), leave_out=list(leave_out)
+        )
+        splits["the network's own test regions"] = by_chromosome & TrainedRegionSplit(
+            trained_regions, sequence_length=window_length(embedder)
+        )
+    fewest = fewest_trained(splits.values(), genes)
+    made_heads = {name: _head(name, *fewest) for name in heads}
     both_directions = clone(embedder).set_params(strand="average")
     models = {
         f"{name}, {head}": _model(both_directions, name, made_heads[head])
@@ -134,23 +145,13 @@ takes one TSS per gene
         for head in heads
     }
     plain = both_directions.set_params(output="embedding", tracks=None, pooling="tss")
-    splits: dict[str, Any] = {
-        ", ".join(test): ChromosomeSplit(list(test), leave_out=list(leave_out))
-    }
-    if trained_regions is not None:
-        by_chromosome = ChromosomeSplit(
-            n_splits=min(TRAINED_FOLDS, n_groups), leave_out=list(leave_out)
-        )
-        splits["the network's own test regions"] = by_chromosome & TrainedRegionSplit(
-            trained_regions, sequence_length=window_length(embedder)
-        )
     return evaluate(
         models,
         genes,
         targets,
         splits=splits,
         baselines=standard_baselines(
-            plain, _head("ridge", n_groups, len(trained)), baselines, seed=seed
+            plain, _head("ridge", *fewest), baselines, seed=seed
         ),
         groups=chroms,
         n_boot=n_boot,
@@ -196,19 +197,19 @@ def _model(embedder: EnformerEmbedder, name: str, head: BaseEstimator) -> BaseEs
     return make_pipeline(step.set_params(tracks=None), clone(head))
 
 
-def _head(name: str, n_groups: int, n_rows: int) -> BaseEstimator:
-    """Make a head; one that holds out chromosomes has a fold less than there are."""
-    folds: Any = min(5, n_groups - 1) if n_groups > 2 else "rows"
+def _head(name: str, n_chroms: int, n_rows: int) -> BaseEstimator:
+    """Make a head, of whose folds none trains on fewer chromosomes, or rows."""
+    folds: Any = min(5, n_chroms) if n_chroms > 1 else "rows"
     if name == "ridge":
         return ridge_head(cv=folds)
     if name == "trees":  # components are at most as many as rows, of every fold
-        return xgboost_head(n_components=min(64, n_rows // 2))
+        return xgboost_head(n_components=min(64, n_rows))
     if name == "gblinear":
         return expecto_head("2018", target_transform=None)
-    if n_groups < 3:
+    if n_chroms < 2:
         msg = (
-            f"heads: {name!r} holds out chromosomes to choose its settings, and there "
-            f"are {n_groups} to train on; at least 3 are needed, or use 'gblinear'"
+            f"heads: {name!r} chooses its settings on held-out chromosomes, and a fold "
+            "trains on one alone; at least 2 are needed, or use 'gblinear'"
         )
         raise InputError(msg)
     return expecto_head("tuned", cv=folds, target_transform=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from enformer_features.estimators.rows import n_rows_of
+from enformer_features.estimators.rows import n_rows_of, row_chroms
 from enformer_features.exceptions import InputError, InputTypeError, first_few
 
 Flags = npt.NDArray[np.bool_]
@@ -159,6 +159,23 @@ def folds_of(
     if get_routing_for_object(cv).consumes("split", ["groups"]):
         return list(cv.split(X, y, groups))
     return list(cv.split(X, y))
+
+
+def fewest_trained(splits: Iterable[Any], X: Any) -> tuple[int, int]:
+    """Count the fewest chromosomes, and rows, that any fold trains on.
+
+    Parameters
+    ----------
+    splits : iterable of cross-validation object
+    X : table or sequence of regions
+
+    Returns
+    -------
+    n_chroms, n_rows : int
+    """
+    chroms = row_chroms(X)
+    trained = [chroms[train] for cv in splits for train, _ in folds_of(cv, X)]
+    return min(len(set(part)) for part in trained), min(map(len, trained))
 
 
 def _kinds(both: Intersection) -> str:

@@ -33,6 +33,7 @@ from enformer_features.estimators.splits import (
     TrainedRegionSplit,
     WindowOverlapSplit,
 )
+from enformer_features.estimators.splitter import fewest_trained
 from enformer_features.exceptions import InputError, InputTypeError
 
 LENGTH = 1024
@@ -501,3 +502,10 @@ def test_rows_without_usable_regions_are_refused(X, groups, message):
 def test_chromosomes_as_groups_must_be_one_per_row(groups, message):
     with pytest.raises(InputError, match=message):
         ChromosomeSplit().split(np.zeros((3, 5)), groups=groups)
+
+
+def test_fewest_chromosomes_and_rows_may_be_of_different_folds():
+    """One fold trains on six rows of chromosome 1, the other on three rows."""
+    chroms = ["1"] * 6 + ["2", "3", "4"]
+    genes = pd.DataFrame({"chrom": chroms, "tss": np.arange(9) * 1000})
+    assert fewest_trained([ChromosomeSplit(n_splits=2)], genes) == (1, 3)
