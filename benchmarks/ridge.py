@@ -30,7 +30,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from enformer_features.estimators.ridge import ALPHAS, GroupedRidgeCV
+from enformer_features.estimators.ridge.estimator import ALPHAS, GroupedRidgeCV
 
 N_GROUPS = 22
 N_FOLDS = 5

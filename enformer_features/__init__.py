@@ -37,8 +37,9 @@ if TYPE_CHECKING:
         open_embedding_store,
         plan_store,
     )
-    from enformer_features.estimators.evaluated import Evaluation
-    from enformer_features.estimators.evaluation import evaluate, standard_baselines
+    from enformer_features.estimators.evaluation.protocols import expecto_protocol
+    from enformer_features.estimators.evaluation.result import Evaluation
+    from enformer_features.estimators.evaluation.run import evaluate, standard_baselines
     from enformer_features.estimators.gene_tss import GeneTSSAggregator
     from enformer_features.estimators.heads import (
         elastic_net_head,
@@ -50,16 +51,18 @@ if TYPE_CHECKING:
         ridge_head,
         xgboost_head,
     )
-    from enformer_features.estimators.leakage import LeakageReport, leakage_report
     from enformer_features.estimators.metrics import (
         median_scorer,
         score_across_genes,
         score_across_tissues,
     )
     from enformer_features.estimators.persistence import load_model, save_model
-    from enformer_features.estimators.protocols import expecto_protocol
-    from enformer_features.estimators.ridge import GroupedRidgeCV
-    from enformer_features.estimators.splits import (
+    from enformer_features.estimators.ridge.estimator import GroupedRidgeCV
+    from enformer_features.estimators.splits.leakage import (
+        LeakageReport,
+        leakage_report,
+    )
+    from enformer_features.estimators.splits.rules import (
         ChromosomeSplit,
         FamilySplit,
         TrainedRegionSplit,
@@ -148,37 +151,37 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ChromosomeSplit": "estimators.splits",
+    "ChromosomeSplit": "estimators.splits.rules",
     "EmbeddingStore": "estimators.embedding_store",
     "Enformer": "model.enformer",
     "EnformerConfig": "model.config",
     "EnformerEmbedder": "estimators.embedder",
     "EnformerRegressor": "training.tuning.regressor",
-    "Evaluation": "estimators.evaluated",
-    "FamilySplit": "estimators.splits",
+    "Evaluation": "estimators.evaluation.result",
+    "FamilySplit": "estimators.splits.rules",
     "GeneTSSAggregator": "estimators.gene_tss",
     "Genome": "genomics.genome",
-    "GroupedRidgeCV": "estimators.ridge",
+    "GroupedRidgeCV": "estimators.ridge.estimator",
     "KmerBaseline": "estimators.baselines",
-    "LeakageReport": "estimators.leakage",
+    "LeakageReport": "estimators.splits.leakage",
     "ModelHandle": "model.handle",
     "PermutedTargets": "estimators.controls",
     "Pool": "inference.pooling",
     "SequenceCompositionBaseline": "estimators.baselines",
     "TrackSelection": "inference.tracks",
     "TrackSelector": "estimators.track_selector",
-    "TrainedRegionSplit": "estimators.splits",
+    "TrainedRegionSplit": "estimators.splits.rules",
     "TrainingMean": "estimators.controls",
-    "WindowOverlapSplit": "estimators.splits",
+    "WindowOverlapSplit": "estimators.splits.rules",
     "align": "genomics.genes",
     "elastic_net_head": "estimators.heads",
-    "evaluate": "estimators.evaluation",
+    "evaluate": "estimators.evaluation.run",
     "expecto_head": "estimators.heads",
     "expecto_kernels": "inference.pooling",
-    "expecto_protocol": "estimators.protocols",
+    "expecto_protocol": "estimators.evaluation.protocols",
     "fit_head": "estimators.heads",
     "lasso_head": "estimators.heads",
-    "leakage_report": "estimators.leakage",
+    "leakage_report": "estimators.splits.leakage",
     "load_model": "estimators.persistence",
     "make_toy_genome": "datasets",
     "median_scorer": "estimators.metrics",
@@ -195,7 +198,7 @@ _MODULES = {
     "score_across_genes": "estimators.metrics",
     "score_across_tissues": "estimators.metrics",
     "select_tracks": "inference.tracks",
-    "standard_baselines": "estimators.evaluation",
+    "standard_baselines": "estimators.evaluation.run",
     "untrained": "estimators.controls",
     "write_h5ad": "storage.export",
     "xgboost_head": "estimators.heads",

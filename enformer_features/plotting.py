@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from enformer_features.estimators.evaluated import Evaluation
+from enformer_features.estimators.evaluation.result import Evaluation
 from enformer_features.exceptions import (
     InputError,
     MissingDependencyError,

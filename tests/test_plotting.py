@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 
 from enformer_features import plotting
 from enformer_features.estimators.controls import PermutedTargets, TrainingMean
-from enformer_features.estimators.evaluation import evaluate
+from enformer_features.estimators.evaluation.run import evaluate
 from enformer_features.exceptions import InputError, MissingDependencyError
 from enformer_features.plotting import (
     FIGURES,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from enformer_features.estimators.embedder import EnformerEmbedder
-    from enformer_features.estimators.evaluated import Evaluation
+    from enformer_features.estimators.evaluation.result import Evaluation
 
 HEADS = ("ridge", "lasso", "elastic-net", "xgboost", "gblinear", "pls", "mlp")
 SPLITS = ("chromosome", "overlap", "families", "trained-regions")
@@ -133,7 +133,7 @@ def _add_splits(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write tables and figures, and print the table."""
-    from enformer_features.estimators.evaluated import FILES, check_files
+    from enformer_features.estimators.evaluation.result import FILES, check_files
 
     _check_options(args)
     inputs = [*row_files(args), args.targets, args.families, args.trained_regions]
@@ -240,7 +240,7 @@ def _embedder(args: argparse.Namespace) -> EnformerEmbedder | None:
 
 
 def _window_length(embedder: EnformerEmbedder | None, rows: Any) -> int:
-    from enformer_features.estimators.evaluation_fits import as_given
+    from enformer_features.estimators.evaluation.fits import as_given
     from enformer_features.estimators.parameters import window_length
     from enformer_features.genomics.windows import SEQUENCE_LENGTH
 
@@ -253,7 +253,7 @@ def _window_length(embedder: EnformerEmbedder | None, rows: Any) -> int:
 def _splits(
     args: argparse.Namespace, length: int, families: dict[str, str] | None
 ) -> dict[str, Any]:
-    from enformer_features.estimators import splits
+    from enformer_features.estimators.splits import rules
 
     if args.protocol:
         return {}
@@ -261,15 +261,15 @@ def _splits(
     made: dict[str, Any] = {}
     for name in dict.fromkeys(args.split or ["chromosome"]):
         if name == "chromosome":
-            made[name] = splits.ChromosomeSplit(
+            made[name] = rules.ChromosomeSplit(
                 args.holdout, n_splits=args.folds, leave_out=args.leave_out
             )
         elif name == "overlap":
-            made[name] = splits.WindowOverlapSplit(args.folds or 5, **near)
+            made[name] = rules.WindowOverlapSplit(args.folds or 5, **near)
         elif name == "families":
-            made[name] = splits.FamilySplit(families or {}, args.folds or 5)
+            made[name] = rules.FamilySplit(families or {}, args.folds or 5)
         else:
-            made[name] = splits.TrainedRegionSplit(args.trained_regions, **near)
+            made[name] = rules.TrainedRegionSplit(args.trained_regions, **near)
     return made
 
 
@@ -299,8 +299,8 @@ def _evaluation(
 ) -> Evaluation:
     from sklearn.pipeline import make_pipeline
 
-    from enformer_features.estimators.evaluation import evaluate
-    from enformer_features.estimators.splitter import fewest_trained
+    from enformer_features.estimators.evaluation.run import evaluate
+    from enformer_features.estimators.splits.splitter import fewest_trained
 
     table = rows.obs if hasattr(rows, "obs") else rows
     fewest = fewest_trained(splits.values(), table)
@@ -330,7 +330,10 @@ def _protocol(
     targets: pd.DataFrame,
     embedder: EnformerEmbedder | None,
 ) -> Evaluation:
-    from enformer_features.estimators.protocols import FEATURES, expecto_protocol
+    from enformer_features.estimators.evaluation.protocols import (
+        FEATURES,
+        expecto_protocol,
+    )
 
     assert embedder is not None  # features in a file were refused
     return expecto_protocol(
@@ -358,7 +361,7 @@ def _baselines(
 ) -> dict[str, Any]:
     """Make the baselines; of features in a file, those that need no network."""
     from enformer_features.estimators.controls import PermutedTargets, TrainingMean
-    from enformer_features.estimators.evaluation import standard_baselines
+    from enformer_features.estimators.evaluation.run import standard_baselines
 
     names = _names_of_baselines(args)
     is_read = hasattr(rows, "obs")

@@ -25,7 +25,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from enformer_features.estimators.ridge import ALPHAS, GroupedRidgeCV
+from enformer_features.estimators.ridge.estimator import ALPHAS, GroupedRidgeCV
 from enformer_features.estimators.target_transforms import (
     CompleteTargets,
     MaskedTargetRegressor,

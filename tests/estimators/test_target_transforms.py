@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
-from enformer_features.estimators.ridge import GroupedRidgeCV
+from enformer_features.estimators.ridge.estimator import GroupedRidgeCV
 from enformer_features.estimators.target_transforms import (
     TRANSFORMS,
     CompleteTargets,

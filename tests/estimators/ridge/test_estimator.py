@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from enformer_features.estimators.persistence import load_model, save_model
-from enformer_features.estimators.ridge import ALPHAS, GroupedRidgeCV
+from enformer_features.estimators.ridge.estimator import ALPHAS, GroupedRidgeCV
 from enformer_features.exceptions import (
     EnformerFeaturesWarning,
     InputError,

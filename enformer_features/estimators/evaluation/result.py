@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from enformer_features.estimators.leakage import LeakageReport
+from enformer_features.estimators.splits.leakage import LeakageReport
 from enformer_features.exceptions import InputError
 from enformer_features.storage.files import atomic_write, check_output
 

@@ -14,15 +14,18 @@ from sklearn.pipeline import make_pipeline
 from enformer_features.estimators.baselines import SequenceCompositionBaseline
 from enformer_features.estimators.controls import PermutedTargets, TrainingMean
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.estimators.evaluation import (
+from enformer_features.estimators.evaluation.fits import RANDOM
+from enformer_features.estimators.evaluation.run import (
     BASELINES,
     evaluate,
     standard_baselines,
 )
-from enformer_features.estimators.evaluation_fits import RANDOM
 from enformer_features.estimators.heads import lasso_head, ridge_head
 from enformer_features.estimators.metrics import median_score
-from enformer_features.estimators.splits import ChromosomeSplit, WindowOverlapSplit
+from enformer_features.estimators.splits.rules import (
+    ChromosomeSplit,
+    WindowOverlapSplit,
+)
 from enformer_features.exceptions import (
     InputError,
     InputTypeError,

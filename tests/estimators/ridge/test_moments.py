@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enformer_features.estimators.moments import Gram, Rows
+from enformer_features.estimators.ridge.moments import Gram, Rows
 
 ALPHAS = [0.5, 20.0]
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import GroupKFold, KFold
 
-from enformer_features.estimators.leakage import LeakageReport, leakage_report
-from enformer_features.estimators.splits import (
+from enformer_features.estimators.splits.leakage import LeakageReport, leakage_report
+from enformer_features.estimators.splits.rules import (
     ChromosomeSplit,
     FamilySplit,
     TrainedRegionSplit,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold
 
-from enformer_features.estimators.folds import OUT, TEST, TRAIN, make_folds
+from enformer_features.estimators.ridge.folds import OUT, TEST, TRAIN, make_folds
 from enformer_features.exceptions import InputError
 
 GROUPS = list("aabbbccccd")

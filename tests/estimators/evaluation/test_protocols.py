@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enformer_features.estimators.protocols import expecto_protocol
+from enformer_features.estimators.evaluation.protocols import expecto_protocol
 from enformer_features.exceptions import InputError
 from tests.estimators.toy import embedder, random_letters, write_fasta
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from enformer_features.estimators.rows import n_rows_of, row_chroms
+from enformer_features.estimators.splits.rows import n_rows_of, row_chroms
 from enformer_features.exceptions import InputError, InputTypeError, first_few
 
 Flags = npt.NDArray[np.bool_]
@@ -102,7 +102,7 @@ class Intersection(RowSplitter):
     Examples
     --------
     >>> import pandas as pd
-    >>> from enformer_features.estimators.splits import ChromosomeSplit, FamilySplit
+    >>> from enformer_features import ChromosomeSplit, FamilySplit
     >>> genes = pd.DataFrame({"chrom": ["11", "11", "16", "17"], "tss": [5, 9, 7, 3]},
     ...                      index=["HBB", "HBD", "HBA1", "TP53"])
     >>> globins = {"HBB": "globin", "HBD": "globin", "HBA1": "globin"}

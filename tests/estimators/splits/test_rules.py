@@ -25,15 +25,15 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from enformer_features.estimators.rows import row_regions, row_windows
-from enformer_features.estimators.splits import (
+from enformer_features.estimators.splits.rows import row_regions, row_windows
+from enformer_features.estimators.splits.rules import (
     ChromosomeSplit,
     FamilySplit,
     Intersection,
     TrainedRegionSplit,
     WindowOverlapSplit,
 )
-from enformer_features.estimators.splitter import fewest_trained
+from enformer_features.estimators.splits.splitter import fewest_trained
 from enformer_features.exceptions import InputError, InputTypeError
 
 LENGTH = 1024

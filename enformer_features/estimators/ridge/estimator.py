@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from enformer_features.estimators.folds import (
+from enformer_features.estimators.ridge.chunks import RowChunks
+from enformer_features.estimators.ridge.folds import (
     ROW_FOLDS,
     TEST,
     TRAIN,
@@ -22,8 +23,8 @@ from enformer_features.estimators.folds import (
     make_folds,
     undivided,
 )
-from enformer_features.estimators.moments import Block, Floats, RidgePath
-from enformer_features.estimators.ridge_sums import (
+from enformer_features.estimators.ridge.moments import Block, Floats, RidgePath
+from enformer_features.estimators.ridge.sums import (
     MANY_SETS,
     RidgeTargets,
     Stream,
@@ -34,7 +35,6 @@ from enformer_features.estimators.ridge_sums import (
     sum_up,
     warn_about_sets,
 )
-from enformer_features.estimators.row_chunks import RowChunks
 from enformer_features.exceptions import (
     EnformerFeaturesWarning,
     InputError,

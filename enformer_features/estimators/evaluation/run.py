@@ -22,8 +22,7 @@ from enformer_features.estimators.controls import (
 )
 from enformer_features.estimators.correlations import METRICS
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.estimators.evaluated import Evaluation
-from enformer_features.estimators.evaluation_fits import (
+from enformer_features.estimators.evaluation.fits import (
     Rows,
     as_given,
     divided,
@@ -32,12 +31,17 @@ from enformer_features.estimators.evaluation_fits import (
     out_of_fold,
     rows_tested,
 )
-from enformer_features.estimators.evaluation_scores import Scoring
+from enformer_features.estimators.evaluation.result import Evaluation
+from enformer_features.estimators.evaluation.scores import Scoring
 from enformer_features.estimators.inputs import as_pandas, is_table
-from enformer_features.estimators.leakage import LeakageReport, leakage_report
 from enformer_features.estimators.parameters import window_length
-from enformer_features.estimators.rows import Families, LabelledRegions, n_rows_of
-from enformer_features.estimators.splitter import Fold
+from enformer_features.estimators.splits.leakage import LeakageReport, leakage_report
+from enformer_features.estimators.splits.rows import (
+    Families,
+    LabelledRegions,
+    n_rows_of,
+)
+from enformer_features.estimators.splits.splitter import Fold
 from enformer_features.estimators.targets import check_targets
 from enformer_features.exceptions import (
     InputError,
@@ -85,7 +89,7 @@ def evaluate(
     y : DataFrame or array, shape (n_rows,) or (n_rows, n_targets)
         NaN where a value is missing; scores leave these out, value by value.
     splits : mapping of str to cross-validation object
-        By name: of :mod:`~enformer_features.estimators.splits` or scikit-learn, a
+        By name: of :mod:`~enformer_features.estimators.splits.rules` or scikit-learn, a
         number of folds, or pairs of train and test rows. Rows need not all be tested,
         and none twice.
     baselines : mapping of str to estimator, optional

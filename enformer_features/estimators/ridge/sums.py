@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_array
 
-from enformer_features.estimators.folds import Folds, group_codes, row_folds
-from enformer_features.estimators.moments import Block, Floats, Gram, Rows
-from enformer_features.estimators.row_chunks import RowChunks
+from enformer_features.estimators.ridge.chunks import RowChunks
+from enformer_features.estimators.ridge.folds import Folds, group_codes, row_folds
+from enformer_features.estimators.ridge.moments import Block, Floats, Gram, Rows
 from enformer_features.exceptions import InputError, TargetWarning, first_few, warn
 
 MANY_SETS = 10

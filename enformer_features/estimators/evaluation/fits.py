@@ -19,8 +19,12 @@ from sklearn.utils import get_tags
 from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.heads import fit_head
 from enformer_features.estimators.metrics import FEWEST_ROWS
-from enformer_features.estimators.rows import holds_regions, row_regions, row_windows
-from enformer_features.estimators.splitter import Fold, folds_of
+from enformer_features.estimators.splits.rows import (
+    holds_regions,
+    row_regions,
+    row_windows,
+)
+from enformer_features.estimators.splits.splitter import Fold, folds_of
 from enformer_features.exceptions import InputError, first_few
 from enformer_features.genomics.intervals import clusters
 from enformer_features.model.handle import ModelHandle

@@ -12,17 +12,24 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.estimators.evaluated import Evaluation
-from enformer_features.estimators.evaluation import evaluate, standard_baselines
+from enformer_features.estimators.evaluation.result import Evaluation
+from enformer_features.estimators.evaluation.run import evaluate, standard_baselines
 from enformer_features.estimators.heads import (
     expecto_head,
     ridge_head,
     xgboost_head,
 )
 from enformer_features.estimators.parameters import window_length
-from enformer_features.estimators.rows import LabelledRegions, row_chroms, row_ids
-from enformer_features.estimators.splits import ChromosomeSplit, TrainedRegionSplit
-from enformer_features.estimators.splitter import fewest_trained
+from enformer_features.estimators.splits.rows import (
+    LabelledRegions,
+    row_chroms,
+    row_ids,
+)
+from enformer_features.estimators.splits.rules import (
+    ChromosomeSplit,
+    TrainedRegionSplit,
+)
+from enformer_features.estimators.splits.splitter import fewest_trained
 from enformer_features.exceptions import InputError, check_choice, first_few
 
 FEATURES = ("tracks", "embedding", "tracks-kernels", "embedding-kernels")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from enformer_features.estimators.rows import (
+from enformer_features.estimators.splits.rows import (
     Families,
     LabelledRegions,
     row_chroms,
@@ -29,7 +29,7 @@ from enformer_features.estimators.rows import (
     row_windows,
     split_by_label,
 )
-from enformer_features.estimators.splitter import (
+from enformer_features.estimators.splits.splitter import (
     Flags,
     Intersection,
     Masks,

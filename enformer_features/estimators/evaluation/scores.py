@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from enformer_features.estimators.evaluation_fits import Labels, Part, Places, Rows
+from enformer_features.estimators.evaluation.fits import Labels, Part, Places, Rows
 from enformer_features.estimators.metrics import (
     FEWEST_ROWS,
     score_across_genes,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import check_cv
 
-from enformer_features.estimators.rows import (
+from enformer_features.estimators.splits.rows import (
     Families,
     LabelledRegions,
     row_families,
@@ -19,7 +19,7 @@ from enformer_features.estimators.rows import (
     row_windows,
     split_by_label,
 )
-from enformer_features.estimators.splitter import Fold, folds_of
+from enformer_features.estimators.splits.splitter import Fold, folds_of
 from enformer_features.exceptions import InputError, LeakageWarning, warn
 from enformer_features.genomics.intervals import covered_bases, gaps
 from enformer_features.genomics.windows import SEQUENCE_LENGTH

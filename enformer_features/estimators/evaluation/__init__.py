@@ -1,0 +1,1 @@
+"""Models beside their baselines, on splits that keep them honest."""

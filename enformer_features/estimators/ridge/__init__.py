@@ -1,0 +1,1 @@
+"""Ridge regression of many targets, from sums that add over rows and folds."""
