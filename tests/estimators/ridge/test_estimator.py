@@ -180,7 +180,7 @@ def stored(tmp_path):
     "kind", ["memory map", "zarr", "h5py", "list of chunks", "DataFrame"]
 )
 def test_rows_may_lie_anywhere(stored, kind, monkeypatch):
-    monkeypatch.setattr("enformer_features.estimators.row_chunks.CHUNK_BYTES", 40 * 9)
+    monkeypatch.setattr("enformer_features.estimators.ridge.chunks.CHUNK_BYTES", 40 * 9)
     X, y, groups = make_data()
     y[3, 1] = np.nan
     there = GroupedRidgeCV(cv=4).fit(stored[kind], y, groups=groups)
