@@ -9,8 +9,9 @@ weights, and permuted targets.
     python examples/new_tissue_heads.py --data DATA                     # minutes
     python examples/new_tissue_heads.py --data DATA --weights enformer  # a GPU helps
 
-DATA is a folder with ``genes.tsv`` (gene_id, contig, strand, tss0, cage_tss0),
-``expression_hpa.tsv.gz`` (gene_id and one column per tissue) and ``regions.fa.gz``.
+DATA is a folder with ``human/genes.tsv`` (gene_id, contig, strand, tss0, cage_tss0),
+``human/expression_hpa.tsv.gz`` (gene_id and one column per tissue) and
+``human/regions.fa.gz``; all examples take the same folder.
 
 Data: Human Protein Atlas, proteinatlas.org, CC BY-SA.
 """
@@ -37,11 +38,15 @@ from enformer_features import (
     write_h5ad,
     xgboost_head,
 )
+from enformer_features.estimators.evaluation.result import check_files
+from enformer_features.exceptions import EnformerFeaturesError, InputError, first_few
 from enformer_features.plotting import plot_by_split
+from enformer_features.storage.files import check_output
 
 CREDIT = "Data: Human Protein Atlas, proteinatlas.org, CC BY-SA"
 STARTS = {"annotated TSS": "tss0", "CAGE TSS": "cage_tss0"}
 SPLIT = "leave one region out"
+FILES = ("human/genes.tsv", "human/expression_hpa.tsv.gz", "human/regions.fa.gz")
 
 
 def read_expression(path: Path) -> pd.DataFrame:
@@ -103,21 +108,34 @@ def figure_of(found: dict[str, Evaluation], file: Path) -> None:
     plot_by_split(pd.concat(tables), note=note).savefig(file, dpi=120)
 
 
-def main() -> None:
-    """Parse, compare, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="mini", help="(default: mini)")
-    parser.add_argument("--sequence-length", type=int, help="(default: the network's)")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="folder for tables and records")
-    parser.add_argument("--figure", type=Path, help="write the figure here, .png")
-    parser.add_argument("--features", type=Path, help="write features, .h5ad")
-    parser.add_argument("--overwrite", action="store_true")
-    args = parser.parse_args()
+def check_paths(args: argparse.Namespace) -> None:
+    """Refuse files that are not there, or must not be written, before any work."""
+    missing = [name for name in FILES if not (args.data / name).is_file()]
+    if missing:
+        msg = f"{args.data} has no {first_few(missing)}; --data is the folder of human/"
+        raise InputError(msg)
+    for title in STARTS if args.out else ():
+        check_files(folder_of(args.out, title), overwrite=args.overwrite)
+    for path, suffix in ((args.figure, ".png"), (args.features, ".h5ad")):
+        if path:
+            check_output(path, overwrite=args.overwrite)
+            if path.suffix != suffix:
+                msg = f"{path} must end in {suffix}"
+                raise InputError(msg)
+
+
+def folder_of(out: Path, title: str) -> Path:
+    """Return the folder of one choice of TSS."""
+    return out / title.replace(" ", "_")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, write, print."""
+    check_paths(args)
+    data = args.data / "human"
     embedder = EnformerEmbedder(
         weights=args.weights,
-        genome=args.data / "regions.fa.gz",
+        genome=data / "regions.fa.gz",
         sequence_length=args.sequence_length,
         strand="average",
         device=args.device,
@@ -125,10 +143,10 @@ def main() -> None:
     found = {}
     for title, tss in STARTS.items():
         print(f"{title} ...", file=sys.stderr)
-        genes, y = read_rows(args.data, tss)
+        genes, y = read_rows(data, tss)
         found[title] = compare(embedder, genes, y)
         if args.out:
-            folder = args.out / title.replace(" ", "_")
+            folder = folder_of(args.out, title)
             found[title].write(folder, overwrite=args.overwrite)
     if args.features:  # of the CAGE TSS
         adata = embedder.to_anndata(genes)
@@ -140,6 +158,25 @@ def main() -> None:
     print("(5th to 95th percentile over draws of whole regions)")
     print(table_of(found).to_string())
     print(found["CAGE TSS"])
+
+
+def main() -> None:
+    """Parse and run; an error is one line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, required=True, help=f"folder with {', '.join(FILES)}"
+    )
+    parser.add_argument("--weights", default="mini", help="(default: mini)")
+    parser.add_argument("--sequence-length", type=int, help="(default: the network's)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="folder for tables and records")
+    parser.add_argument("--figure", type=Path, help="write the figure here, .png")
+    parser.add_argument("--features", type=Path, help="write features, .h5ad")
+    parser.add_argument("--overwrite", action="store_true", help="replace files")
+    try:
+        run(parser.parse_args())
+    except EnformerFeaturesError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

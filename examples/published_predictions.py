@@ -10,7 +10,8 @@ across genes, before any head is fitted. The models were trained on most of the 
 DATA is a folder with ``enformer_reference/published_ref_preds_3259_genes.csv`` (symbols
 and a column per model) and ``human/expression_hpa_allgenes.tsv.gz`` (Ensembl ids and a
 column per tissue). Which symbol is which id stands in an annotation, or in a table such
-as ``data/gene_list.csv`` of ni-lab/personalized-expression-benchmark.
+as ``data/gene_list.csv`` of ni-lab/personalized-expression-benchmark. All examples take
+the same DATA.
 
 Data: Huang et al. 2023, Nature Genetics (ni-lab/personalized-expression-benchmark,
 MIT); Human Protein Atlas, proteinatlas.org, CC BY-SA.
@@ -19,6 +20,7 @@ MIT); Human Protein Atlas, proteinatlas.org, CC BY-SA.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,12 @@ import pandas as pd
 
 from enformer_features import align, read_genes
 from enformer_features.estimators.metrics import score_across_genes, summary
+from enformer_features.exceptions import (
+    EnformerFeaturesError,
+    InputError,
+    check_choice,
+    first_few,
+)
 
 PREDICTIONS = Path("enformer_reference", "published_ref_preds_3259_genes.csv")
 EXPRESSION = Path("human", "expression_hpa_allgenes.tsv.gz")
@@ -98,23 +106,21 @@ def gain(
     )
 
 
-def main() -> None:
-    """Parse, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument(
-        "--genes",
-        type=Path,
-        required=True,
-        help="GTF, GFF3, or a table with gene_id and gene_name",
-    )
-    parser.add_argument("--tissue", action="append", help=f"(default: {COLUMNS})")
-    parser.add_argument("--draws", type=int, default=1000)
-    args = parser.parse_args()
-    predictions = read_predictions(args.data / PREDICTIONS, read_ids(args.genes))
-    nx = pd.read_csv(args.data / EXPRESSION, sep="\t", index_col="gene_id")
+def run(args: argparse.Namespace) -> None:
+    """Compare, print."""
+    files = [args.data / PREDICTIONS, args.data / EXPRESSION, args.genes]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        msg = f"no such file: {first_few(missing)}"
+        raise InputError(msg)
     tissues = args.tissue or COLUMNS
+    nx = pd.read_csv(files[1], sep="\t", index_col="gene_id")
+    for tissue in tissues:
+        check_choice("--tissue", tissue, list(nx))
+    n_published = len(pd.read_csv(files[0], usecols=["gene"]))
+    predictions = read_predictions(files[0], read_ids(args.genes))
     predictions, nx = align(predictions, nx[tissues])
+    print(f"{len(nx):,} of {n_published:,} genes used: those whose id is known")
     expression = np.log(nx + 1e-4)
     table = compare(predictions, expression, args.draws)
     print("Spearman's r with log(NX + 1e-4); 5th to 95th percentile over drawn genes")
@@ -124,6 +130,29 @@ def main() -> None:
         print(gain(predictions, observed, "Enformer", "Basenji2", args.draws))
     print(NOTE)
     print(CREDIT)
+
+
+def main() -> None:
+    """Parse and run; an error is one line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help=f"folder with {PREDICTIONS} and {EXPRESSION}",
+    )
+    parser.add_argument(
+        "--genes",
+        type=Path,
+        required=True,
+        help="GTF, GFF3, or a table with gene_id and gene_name",
+    )
+    parser.add_argument("--tissue", action="append", help=f"(default: {COLUMNS})")
+    parser.add_argument("--draws", type=int, default=1000)
+    try:
+        run(parser.parse_args())
+    except EnformerFeaturesError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

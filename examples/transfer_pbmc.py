@@ -5,10 +5,12 @@ real cells, but **38 genes are far too few to show anything**: the same procedur
 permuted measurements, printed beside, reaches as much. Chromosomes are held out one
 after the other.
 
-    python examples/transfer_pbmc.py --data DATA/enformer_reference
+    python examples/transfer_pbmc.py --data DATA
 
-DATA is a folder with ``pbmc50_embeddings.npz`` (gene_id, embedding 38 x 3,072),
-``pbmc50_genes.tsv`` and ``pbmc50_pseudobulk.tsv`` (mean log-expression per cell type).
+DATA is a folder with ``enformer_reference/pbmc50_embeddings.npz`` (gene_id, embedding
+38 x 3,072), ``enformer_reference/pbmc50_genes.tsv`` and
+``enformer_reference/pbmc50_pseudobulk.tsv`` (mean log-expression per cell type); all
+examples take the same folder.
 
 Data: GSK-AI/seq2cells (Apache-2.0); PBMC of 10x Genomics. The order of the embeddings
 is inferred from the script that made them.
@@ -17,6 +19,7 @@ is inferred from the script that made them.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +34,13 @@ from sklearn.preprocessing import StandardScaler
 from enformer_features import align
 from enformer_features.estimators.controls import PermutedTargets, TrainingMean
 from enformer_features.estimators.metrics import median_score
+from enformer_features.exceptions import EnformerFeaturesError, InputError, first_few
 
+FOLDER = "enformer_reference"
+FILES = tuple(
+    f"{FOLDER}/pbmc50_{name}"
+    for name in ("embeddings.npz", "genes.tsv", "pseudobulk.tsv")
+)
 AXES = {"genes": "across genes", "tissues": "across cell types"}
 
 
@@ -60,13 +69,16 @@ def held_out_scores(
     }
 
 
-def main() -> None:
-    """Parse, fit, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--permutations", type=int, default=100)
-    args = parser.parse_args()
-    X, y, chroms = read(args.data)
+def run(args: argparse.Namespace) -> None:
+    """Fit, print."""
+    missing = [name for name in FILES if not (args.data / name).is_file()]
+    if missing:
+        msg = f"{args.data} has no {first_few(missing)}; --data is the folder of {FOLDER}/"
+        raise InputError(msg)
+    if args.permutations < 1:
+        msg = f"--permutations {args.permutations} must be at least 1"
+        raise InputError(msg)
+    X, y, chroms = read(args.data / FOLDER)
     head = make_pipeline(StandardScaler(with_std=False), Ridge(1000.0))
     scores = pd.DataFrame(
         {
@@ -86,6 +98,19 @@ def main() -> None:
     print("held out; the baselines are the training mean and permuted measurements")
     print(scores.round(3).to_string())
     print(f"{len(y)} genes are too few: this is no evidence for or against anything.")
+
+
+def main() -> None:
+    """Parse and run; an error is one line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, required=True, help=f"folder with {', '.join(FILES)}"
+    )
+    parser.add_argument("--permutations", type=int, default=100)
+    try:
+        run(parser.parse_args())
+    except EnformerFeaturesError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def scores(shared, genes, monkeypatch, capsys):
         example["main"]()
     printed = capsys.readouterr().out
     assert "Human Protein Atlas, proteinatlas.org, CC BY-SA" in printed
+    assert " of 3,259 genes used" in printed
     assert "liver: Enformer minus Basenji2 " in printed
     lines = [line.split() for line in printed.splitlines() if "across genes" in line]
     return {tuple(line[:2]): [float(text) for text in line[4:]] for line in lines}

@@ -7,7 +7,7 @@ from tests.conftest import REPOSITORY
 def test_transfer_pbmc_says_that_38_genes_show_nothing(shared, monkeypatch, capsys):
     """On official embeddings and real measurements, with few permutations."""
     example = runpy.run_path(str(REPOSITORY / "examples" / "transfer_pbmc.py"))
-    data = str(shared / "data" / "enformer_reference")
+    data = str(shared / "data")
     options = ["--data", data, "--permutations", "2"]
     monkeypatch.setattr(sys, "argv", ["example", *options])
     example["main"]()

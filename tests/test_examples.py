@@ -29,9 +29,11 @@ def test_new_tissue_heads_prints_its_table_and_writes_its_files(
     features, figure = tmp_path / "genes.h5ad", tmp_path / "figure.png"
     options = ["--sequence-length", "1024", "--device", "cpu", "--out", str(tmp_path)]
     options += ["--features", str(features), "--figure", str(figure)]
-    data = str(shared / "data" / "human")
+    data = str(shared / "data")
     monkeypatch.setattr(sys, "argv", ["example", "--data", data, *options])
     names["main"]()
+    with pytest.raises(SystemExit, match=r"^error: .*table\.tsv.*exists"):
+        names["main"]()
     printed = capsys.readouterr().out
     for model in (
         *("mini, ridge", "mini, trees", "training mean", "9 GC/CpG numbers"),
@@ -44,3 +46,28 @@ def test_new_tissue_heads_prints_its_table_and_writes_its_files(
     adata = anndata.read_h5ad(features)
     assert adata.shape == (89, 192)
     assert adata.obsm["X_expression"].shape == (89, 3)
+
+
+@pytest.mark.parametrize("option", ["--figure", "--features"])
+def test_paths_are_checked_before_any_work(shared, tmp_path, monkeypatch, option):
+    path = REPOSITORY / "examples" / "new_tissue_heads.py"
+    main = runpy.run_path(str(path))["main"]
+    options = ["--data", str(shared / "data"), option]
+    monkeypatch.setattr(sys, "argv", ["example", *options, f"{tmp_path}/a/b.txt"])
+    with pytest.raises(SystemExit, match=r"error: .* there is no folder"):
+        main()
+    monkeypatch.setattr(sys, "argv", ["example", *options, f"{tmp_path}/b.txt"])
+    with pytest.raises(SystemExit, match=r"error: .*b.txt must end in \."):
+        main()
+
+
+@pytest.mark.parametrize(
+    "name", ["new_tissue_heads", "transfer_pbmc", "published_predictions"]
+)
+def test_data_that_are_not_there_are_an_error_of_one_line(name, tmp_path, monkeypatch):
+    main = runpy.run_path(str(REPOSITORY / "examples" / f"{name}.py"))["main"]
+    options = ["--data", str(tmp_path)]
+    options += ["--genes", "none.gtf"] if name == "published_predictions" else []
+    monkeypatch.setattr(sys, "argv", ["example", *options])
+    with pytest.raises(SystemExit, match=r"^error: [^\n]*\.(tsv|csv)[^\n]*$"):
+        main()
