@@ -122,8 +122,8 @@ def evaluate(
     Raises
     ------
     InputError, InputTypeError
-        When names, rows, targets, groups or splits cannot be used: before anything is
-        embedded.
+        When names, rows, targets, groups or splits cannot be used, or rows of `X` and
+        `y` are called differently: before anything is embedded.
 
     Warns
     -----
@@ -294,8 +294,10 @@ def _check_models(
 
 def _observed(X: Any, y: Any) -> pd.DataFrame:
     """Return the targets as a table of float64, after checking them."""
-    with warnings.catch_warnings():  # of missing values, which scores leave out
-        warnings.simplefilter("ignore", TargetWarning)
+    _refuse_other_labels(X, y)
+    with warnings.catch_warnings():  # gaps are left out, constants told of below
+        for known in ("y has missing values", "constant targets"):
+            warnings.filterwarnings("ignore", known, TargetWarning)
         check_targets(X, y, n_rows_of(X))
     table = pd.DataFrame(as_pandas(y) if is_table(y) else y).astype(np.float64)
     index = getattr(X, "obs_names", getattr(X, "index", None))
@@ -317,6 +319,28 @@ def _observed(X: Any, y: Any) -> pd.DataFrame:
     if constant:
         warn(f"constant targets are not scored: {first_few(constant)}", TargetWarning)
     return table
+
+
+def _refuse_other_labels(X: Any, y: Any) -> None:
+    """Refuse targets of rows that are called otherwise; another order is told later."""
+    ours = getattr(X, "obs_names", getattr(X, "index", None))
+    theirs = getattr(y, "index", None)
+    if not isinstance(ours, pd.Index) or not isinstance(theirs, pd.Index):
+        return
+    if len(ours) != len(theirs) or sorted(map(str, ours)) == sorted(map(str, theirs)):
+        return
+    different = [
+        f"{own} beside {other}"
+        for own, other in zip(ours, theirs, strict=True)
+        if isinstance(own, str) and isinstance(other, str) and own != other
+    ]
+    if different:
+        msg = (
+            f"X and y carry different labels, {first_few(different)}: rows are paired "
+            "by position, so scores would be of other rows; join them by label with "
+            "align(X, y)"
+        )
+        raise InputError(msg)
 
 
 def _longest_window(models: Mapping[str, BaseEstimator], X: Any) -> int:

@@ -370,3 +370,11 @@ def test_names_that_occur_twice_are_refused(features, signal, what):
             signal.set_axis(labels, axis=axis),
             splits={"rows": 3},
         )
+
+
+def test_targets_of_rows_that_are_called_otherwise_are_refused(genes, y):
+    moved = y.rename(index={y.index[0]: "other", y.index[1]: "another"})
+    with pytest.raises(
+        InputError, match=rf"{y.index[0]} beside other, .*align\(X, y\)"
+    ):
+        evaluate({"mean": TrainingMean()}, genes, moved, splits={"rows": 4})
