@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
     """Fit, print."""
     missing = [name for name in FILES if not (args.data / name).is_file()]
     if missing:
-        msg = f"{args.data} has no {first_few(missing)}; --data is the folder of {FOLDER}/"
+        what = f"--data is the folder of {FOLDER}/"
+        msg = f"{args.data} has no {first_few(missing)}; {what}"
         raise InputError(msg)
     if args.permutations < 1:
         msg = f"--permutations {args.permutations} must be at least 1"
