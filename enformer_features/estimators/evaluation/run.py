@@ -22,6 +22,10 @@ from enformer_features.estimators.controls import (
 )
 from enformer_features.estimators.correlations import METRICS
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.evaluation.checks import (
+    check_group_folds,
+    check_missing,
+)
 from enformer_features.estimators.evaluation.fits import (
     Rows,
     as_given,
@@ -123,7 +127,8 @@ def evaluate(
     ------
     InputError, InputTypeError
         When names, rows, targets, groups or splits cannot be used, or rows of `X` and
-        `y` are called differently: before anything is embedded.
+        `y` are called differently; for missing values that a model refuses; when a head
+        holds out more groups than a fold trains on: before anything is embedded.
 
     Warns
     -----
@@ -158,6 +163,9 @@ def evaluate(
     length = sequence_length or _longest_window(everything, X)
     rows = Rows.of(X, observed, groups, length, np.ndim(y) == 1)
     folds = {name: folds_of_split(name, cv, rows) for name, cv in splits.items()}
+    if not fill_missing:
+        check_missing(everything, rows, folds)
+    check_group_folds(everything, rows, folds)
     leaks = _leaks(rows, folds, length, families, trained_regions)
     parts = features_of(everything, X)
     predictions = {

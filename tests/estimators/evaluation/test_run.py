@@ -194,9 +194,8 @@ def test_missing_values_are_left_out_or_filled_when_asked(features, signal):
     rows = {"rows": 4}
     ridge = evaluate({"ridge": ridge_head(1.0)}, features, signal, splits=rows)
     assert ridge.per_target["n"].tolist() == [39, 40, 40, 40]
-    with pytest.raises(InputError, match="ridge_head") as error:
+    with pytest.raises(InputError, match=r"1 of 40 rows .* 3; .* lasso; fill_"):
         evaluate({"lasso": lasso_head(0.1)}, features, signal, splits=rows)
-    assert error.value.__notes__ == ["in fold 1 of rows, lasso"]
     filled = evaluate(
         {"lasso": lasso_head(0.1)}, features, signal, splits=rows, fill_missing=True
     )
