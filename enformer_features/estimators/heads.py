@@ -16,15 +16,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator
-from sklearn.cross_decomposition import PLSRegression
-from sklearn.decomposition import PCA
 from sklearn.linear_model import ElasticNet, ElasticNetCV, Lasso, LassoCV
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from enformer_features.estimators.head_parts import (
+    CappedPCA,
+    CappedPLS,
+    PerTarget,
+    WholeGroupKFold,
+)
 from enformer_features.estimators.ridge.estimator import ALPHAS, GroupedRidgeCV
 from enformer_features.estimators.target_transforms import (
     CompleteTargets,
@@ -35,6 +38,9 @@ from enformer_features.exceptions import check_choice
 
 Head: TypeAlias = "Pipeline | MaskedTargetRegressor"
 
+# Penalties down to a hundredth of the largest: below, a descent on thousands of features
+# that resemble each other hardly ever converges, and is hardly ever chosen.
+LASSO_PATH = {"eps": 1e-2, "alphas": 30, "tol": 1e-3, "max_iter": 5000}
 L1_RATIOS = (0.1, 0.5, 0.9)
 # Per row, as xgboost counts today: times n_rows they are penalties of ridge regression.
 EXPECTO_GRID = {
@@ -93,7 +99,7 @@ def ridge_head(
         Number of folds of whole groups, on which penalties are chosen: then ``fit``
         needs ``groups``, by ``groupedridgecv__groups=``, metadata routing, or
         :func:`fit_head`. See
-        :class:`~enformer_features.estimators.ridge.GroupedRidgeCV`.
+        :class:`~enformer_features.GroupedRidgeCV`.
     target_transform : {None, "log", "rank", "center"}
     c : float, default=1e-4
         Of ``"log"``.
@@ -123,8 +129,8 @@ def lasso_head(
     Parameters
     ----------
     alpha : float or None, default=None
-        The penalty; None chooses one for each target, and wants ``y`` in two
-        dimensions.
+        The penalty; None chooses one for each target, of 30 down to a hundredth of the
+        least one that leaves no feature.
     cv : int, splitter or iterable, default=5
         For None: a number means folds of *rows*, between which windows overlap.
         ``GroupKFold(5)`` holds out groups, which :func:`fit_head` hands over.
@@ -142,7 +148,7 @@ def lasso_head(
     Lasso(alpha=0.1, random_state=0)
     """
     if alpha is None:
-        lasso = MultiOutputRegressor(LassoCV(cv=cv, random_state=seed))
+        lasso = PerTarget(LassoCV(cv=cv, random_state=seed, **LASSO_PATH))
     else:
         lasso = Lasso(alpha=alpha, random_state=seed)
     return _complete([StandardScaler(), lasso], target_transform, c)
@@ -162,8 +168,8 @@ def elastic_net_head(
     Parameters
     ----------
     alpha : float or None, default=None
-        The penalty; None chooses it and the share of L1 for each target, and wants
-        ``y`` in two dimensions.
+        The penalty; None chooses it and the share of L1 for each target, as
+        :func:`lasso_head` does.
     l1_ratio : float or sequence of float, default=(0.1, 0.5, 0.9)
         Share of L1, or those to choose from. With an `alpha`, the first one.
     cv : int, splitter or iterable, default=5
@@ -182,8 +188,8 @@ def elastic_net_head(
     ElasticNet(alpha=0.1, random_state=0)
     """
     if alpha is None:
-        chosen = ElasticNetCV(l1_ratio=l1_ratio, cv=cv, random_state=seed)
-        net = MultiOutputRegressor(chosen)
+        chosen = ElasticNetCV(l1_ratio=l1_ratio, cv=cv, random_state=seed, **LASSO_PATH)
+        net = PerTarget(chosen)
     else:
         share = float(np.atleast_1d(l1_ratio)[0])
         net = ElasticNet(alpha=alpha, l1_ratio=share, random_state=seed)
@@ -206,7 +212,8 @@ def xgboost_head(
     Parameters
     ----------
     n_components : int or None, default=64
-        Principal components, at most as many as rows; None: trees on the features.
+        Principal components, fewer where fewer rows are fitted; None: trees on the
+        features.
     n_estimators : int, default=300
     max_depth : int, default=4
     learning_rate : float, default=0.05
@@ -223,7 +230,7 @@ def xgboost_head(
     Examples
     --------
     >>> list(xgboost_head(n_components=8).named_steps)
-    ['completetargets', 'standardscaler', 'pca', 'xgbregressor']
+    ['completetargets', 'standardscaler', 'cappedpca', 'xgbregressor']
     """
     from xgboost import XGBRegressor
 
@@ -237,7 +244,7 @@ def xgboost_head(
     )
     if n_components is None:
         return _complete([trees], target_transform, c)
-    components = PCA(n_components, random_state=seed)
+    components = CappedPCA(n_components, random_state=seed)
     return _complete([StandardScaler(), components, trees], target_transform, c)
 
 
@@ -306,7 +313,7 @@ def expecto_head(
     )
     if version == "2018":
         return _complete([linear], target_transform, c)
-    search = GridSearchCV(linear, EXPECTO_GRID, cv=GroupKFold(cv), scoring="r2")
+    search = GridSearchCV(linear, EXPECTO_GRID, cv=WholeGroupKFold(cv), scoring="r2")
     return _complete([StandardScaler(), search], target_transform, c)
 
 
@@ -321,7 +328,7 @@ def pls_head(
     Parameters
     ----------
     n_components : int, default=10
-        At most the number of rows, and of features.
+        Fewer where there are fewer rows, or features.
     target_transform : {None, "log", "rank", "center"}
     c : float, default=1e-4
 
@@ -332,9 +339,9 @@ def pls_head(
     Examples
     --------
     >>> pls_head(3)[-1]
-    PLSRegression(n_components=3)
+    CappedPLS(n_components=3)
     """
-    return _complete([PLSRegression(n_components=n_components)], target_transform, c)
+    return _complete([CappedPLS(n_components)], target_transform, c)
 
 
 def mlp_head(

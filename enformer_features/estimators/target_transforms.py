@@ -215,7 +215,7 @@ class MaskedTargetRegressor(TransformedTargetRegressor):
     ----------
     regressor : estimator
         Fitted on transformed targets; one that leaves out NaN, such as
-        :class:`~enformer_features.estimators.ridge.GroupedRidgeCV`, if there are any.
+        :class:`~enformer_features.GroupedRidgeCV`, if there are any.
     transformer : transformer
         With ``inverse_transform``, which predictions go through.
 
