@@ -38,9 +38,9 @@ from enformer_features.exceptions import check_choice
 
 Head: TypeAlias = "Pipeline | MaskedTargetRegressor"
 
-# Penalties down to a hundredth of the largest: below, a descent on thousands of features
-# that resemble each other hardly ever converges, and is hardly ever chosen.
-LASSO_PATH = {"eps": 1e-2, "alphas": 30, "tol": 1e-3, "max_iter": 5000}
+# Down to a hundredth of the largest penalty: below, descents on thousands of features
+# that resemble each other hardly ever converge, and are hardly ever chosen.
+LASSO_PATH = {"eps": 1e-2, "tol": 1e-3, "max_iter": 5000}
 L1_RATIOS = (0.1, 0.5, 0.9)
 # Per row, as xgboost counts today: times n_rows they are penalties of ridge regression.
 EXPECTO_GRID = {
@@ -129,8 +129,8 @@ def lasso_head(
     Parameters
     ----------
     alpha : float or None, default=None
-        The penalty; None chooses one for each target, of 30 down to a hundredth of the
-        least one that leaves no feature.
+        The penalty; None chooses one for each target, of 100 down to a hundredth of
+        the least one that leaves no feature.
     cv : int, splitter or iterable, default=5
         For None: a number means folds of *rows*, between which windows overlap.
         ``GroupKFold(5)`` holds out groups, which :func:`fit_head` hands over.

@@ -131,3 +131,26 @@ def test_the_tuned_variant_chooses_by_groups(data):
 def test_another_version_of_expecto_is_refused():
     with pytest.raises(InputError, match="version='2019' is not one of '2018', 'tun"):
         expecto_head("2019")
+
+
+@pytest.mark.parametrize("make", [lasso_head, elastic_net_head])
+def test_a_lasso_takes_one_target_in_one_dimension(make, data):
+    X, y, groups = data
+    head = fit_head(make(cv=GroupKFold(3)), X, y["liver"], groups)
+    both = fit_head(make(cv=GroupKFold(3)), X, y, groups)
+    np.testing.assert_allclose(head.predict(X), both.predict(X)[:, 0])
+
+
+@pytest.mark.parametrize("head", [expecto_head("tuned"), lasso_head(cv=GroupKFold(3))])
+def test_heads_that_split_by_groups_say_how_groups_are_given(head, data):
+    X, y, _ = data
+    with pytest.raises(InputError, match=r"was given no groups: fit_head\(head, X"):
+        head.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "head", [xgboost_head(n_estimators=2), pls_head(100)], ids=["xgboost", "pls"]
+)
+def test_components_are_as_many_as_the_rows_have(head, data):
+    X, y, _ = data
+    assert head.fit(X[:5], y[:5]).predict(X).shape == (60, 2)
