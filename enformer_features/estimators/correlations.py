@@ -15,6 +15,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LOW, HIGH = 0.05, 0.95  # quantiles of the draws that bound an interval
+MOST = 0.5  # share of draws that may lack a score
 _ROUNDING = 1e-12  # values that differ by less than this share of them are one
 
 
@@ -54,14 +55,14 @@ def interval(scores: Floats) -> tuple[float, float]:
     Returns
     -------
     low, high : float
-        NaN when no draw has a score.
+        NaN when fewer than half of the draws have a score.
 
     Examples
     --------
     >>> interval(np.array([7.0, *np.arange(101.0)]))
     (5.0, 95.0)
     """
-    if np.isnan(scores[1:]).all():
+    if np.isnan(scores[1:]).mean() > MOST:
         return np.nan, np.nan
     low, high = np.nanquantile(scores[1:], (LOW, HIGH))
     return float(low), float(high)

@@ -82,6 +82,12 @@ def test_an_interval_leaves_draws_without_a_score_out() -> None:
     assert np.isnan(interval(np.array([7.0, np.nan]))).all()
 
 
+def test_there_is_no_interval_when_most_draws_have_no_score() -> None:
+    few = np.array([7.0, 1.0, 1.0, np.nan, np.nan, np.nan])
+    assert np.isnan(interval(few)).all()
+    assert interval(few[:5]) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("score", [pearson, spearman])
 def test_what_is_constant_has_no_score_in_any_draw(score):
     """Also where the mean of equal values is not that value, to the last bit."""

@@ -31,6 +31,8 @@ from enformer_features.model.handle import ModelHandle
 from enformer_features.storage.export import UNS_KEY
 
 RANDOM = "random weights: says nothing about Enformer"
+TOO_FEW = "too few groups for an interval"
+FEWEST_GROUPS = 3  # of two, half of the draws are one group alone
 _LOGGER = logging.getLogger(__name__)
 Labels = npt.NDArray[np.object_]
 Places = npt.NDArray[np.int64]
@@ -123,9 +125,13 @@ class Rows:
             found.append((overlapping, "clusters of overlapping windows"))
         for labels, what in found:
             n_groups = len(set(labels))
-            if n_groups > 1:
+            if n_groups >= FEWEST_GROUPS:
                 return labels, f"{n_groups} {what}"
-        return None, "nothing, there are no groups"
+        return None, f"nothing, {TOO_FEW if found else 'there are no groups'}"
+
+    def has_groups(self) -> bool:
+        """Tell whether an interval can be expected."""
+        return self.groups is not None or self.windows is not None
 
 
 def divided(model: BaseEstimator) -> tuple[BaseEstimator | None, BaseEstimator]:

@@ -39,7 +39,8 @@ class Evaluation:
         ("across genes": one score per target; "across tissues": one per row),
         ``metric``, ``n_rows`` (tested), ``n_scored``, ``median``, ``q25`` and ``q75``
         of the scores, ``low`` and ``high`` of the median (5th and 95th percentile
-        over draws of whole groups; NaN without groups), and ``note``.
+        over draws of whole groups; NaN with fewer than 3 groups, or when most draws
+        have no score), and ``note``.
     gains : DataFrame
         One row per split, model, baseline and axis: ``median`` of how much the scores
         are above the baseline's, target by target, with its ``low`` and ``high``.

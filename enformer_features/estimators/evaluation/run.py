@@ -104,8 +104,9 @@ def evaluate(
     metric : {"spearman", "pearson", "r2"}, default="spearman"
         Of the table; ``per_target`` has all.
     n_boot : int, default=200
-        Draws of whole groups, for the intervals. Where all tested rows are of one
-        group, those whose windows overlap are a group.
+        Draws of whole groups, for the intervals. Where tested rows are of fewer than
+        three groups, those whose windows overlap are a group; where these are too few
+        as well, there is no interval.
     seed : int, default=0
         Of the draws.
     fill_missing : bool, default=False

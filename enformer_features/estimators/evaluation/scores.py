@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from enformer_features.estimators.evaluation.fits import Labels, Part, Places, Rows
+from enformer_features.estimators.evaluation.fits import (
+    TOO_FEW,
+    Labels,
+    Part,
+    Places,
+    Rows,
+)
 from enformer_features.estimators.metrics import (
     FEWEST_ROWS,
     score_across_genes,
@@ -51,6 +57,10 @@ class Scoring:
                 notes = [parts[name].note]
                 if n_unscored:
                     notes.append(f"{n_unscored} not scored")
+                numbers = _numbers(found, "n_scored", "median", "q25", "q75")
+                lacks_interval = np.isnan(numbers["low"]) and found["n_scored"]
+                if self.rows.has_groups() and lacks_interval:
+                    notes.append(TOO_FEW)
                 table.append(
                     {
                         **of_model,
@@ -59,7 +69,7 @@ class Scoring:
                         "axis": found["axis"],
                         "metric": self.metric,
                         "n_rows": len(truth),
-                        **_numbers(found, "n_scored", "median", "q25", "q75"),
+                        **numbers,
                         "note": "; ".join(filter(None, notes)),
                     }
                 )

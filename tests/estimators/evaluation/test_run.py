@@ -161,8 +161,9 @@ def test_rows_of_one_chromosome_are_drawn_by_overlapping_windows(genes, y, genom
         f"gene_{i}" for i in range(12, 18)
     ]
     assert found.provenance["splits"]["chr3"]["drawn"] == (
-        "nothing, there are no groups"
+        "nothing, too few groups for an interval"
     )
+    assert found.table["note"].tolist() == ["too few groups for an interval"] * 2
     apart = evaluate(
         {"letters": model},
         genes,
@@ -174,6 +175,22 @@ def test_rows_of_one_chromosome_are_drawn_by_overlapping_windows(genes, y, genom
     assert apart.provenance["splits"]["chr3"]["drawn"] == (
         "6 clusters of overlapping windows"
     )
+
+
+def test_two_groups_give_no_interval_of_no_width(features, signal):
+    found = evaluate(
+        {"ridge": Ridge()},
+        features,
+        signal,
+        splits={"half": [(np.arange(20), np.arange(20, 40))]},
+        baselines={"mean": TrainingMean()},
+        groups=np.arange(40) % 2,
+    )
+    assert found.table[["low", "high"]].isna().all(axis=None)
+    assert found.gains[["low", "high"]].isna().all(axis=None)
+    note = found.table.set_index(["model", "axis"])["note"]
+    assert note["ridge", "across genes"] == "too few groups for an interval"
+    assert note["mean", "across genes"] == "4 not scored"
 
 
 def test_a_split_that_leaks_warns_by_its_name(genes, y, genome):
