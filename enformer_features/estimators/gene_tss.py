@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
-from sklearn.utils import Tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from enformer_features.exceptions import (
@@ -117,7 +117,7 @@ class GeneTSSAggregator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
         InputError, InputTypeError
             As :meth:`fit` does; also what the embedder raises.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "embedder_")
         rows, codes, genes = self._rows(X)
         weights = None if self.weights is None else rows[self.weights].to_numpy(float)
         features = np.asarray(self.embedder_.transform(rows))
@@ -136,16 +136,17 @@ class GeneTSSAggregator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         ndarray of str, shape (n_features,)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "embedder_")
         names: npt.NDArray[np.object_] = self.embedder_.get_feature_names_out()
         return names
 
     def __sklearn_tags__(self) -> Tags:
-        """Say that rows are genes."""
+        """Say that rows are genes; nothing is learnt unless the embedder learns."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
+        tags.requires_fit = get_tags(self.embedder).requires_fit
         return tags
 
     def _rows(

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.gene_tss import GeneTSSAggregator
 from enformer_features.estimators.heads import fit_head
 from enformer_features.estimators.metrics import FEWEST_ROWS
 from enformer_features.estimators.splits.rows import (
@@ -186,7 +187,8 @@ def features_of(models: Mapping[str, BaseEstimator], X: Any) -> dict[str, Part]:
     for name, model in models.items():
         first, head = divided(model)
         if first is None:
-            parts[name] = Part(model, head, *_given(model, X))
+            data, origin = _given(model, X)
+            parts[name] = Part(model, head, data, origin or _origin(model))
             continue
         same = next((entry for entry in known if _are_same(entry[0], first)), None)
         if same is None:
@@ -209,12 +211,34 @@ def _given(model: BaseEstimator, X: Any) -> tuple[Any, dict[str, Any]]:
 
 def _origin(step: BaseEstimator) -> dict[str, Any]:
     """Return what the features of a network depend on; nothing for others."""
-    if not isinstance(step, EnformerEmbedder):
+    embedder = embedder_in(step)
+    if embedder is None:
         return {}
-    known = step.provenance()
-    if isinstance(step.weights, ModelHandle):
-        known |= {"weights": step.weights.name, "trained": step.weights.trained}
+    known = embedder.provenance()
+    if isinstance(embedder.weights, ModelHandle):
+        weights = embedder.weights
+        known |= {"weights": weights.name, "trained": weights.trained}
+    aggregator = aggregator_in(step)
+    if aggregator is not None:
+        known["starts_of_a_gene"] = aggregator.how
     return known
+
+
+def embedder_in(model: BaseEstimator) -> EnformerEmbedder | None:
+    """Return the embedder that a model begins with, inside an aggregator too."""
+    aggregator = aggregator_in(model)
+    step = _first_step(model if aggregator is None else aggregator.embedder)
+    return step if isinstance(step, EnformerEmbedder) else None
+
+
+def aggregator_in(model: BaseEstimator) -> GeneTSSAggregator | None:
+    """Return the aggregator of several starts that a model begins with, or None."""
+    step = _first_step(model)
+    return step if isinstance(step, GeneTSSAggregator) else None
+
+
+def _first_step(model: BaseEstimator) -> BaseEstimator:
+    return _first_step(model.steps[0][1]) if isinstance(model, Pipeline) else model
 
 
 def as_given(X: Any) -> tuple[Any, dict[str, Any]]:
@@ -226,7 +250,23 @@ def as_given(X: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _are_same(a: BaseEstimator, b: BaseEstimator) -> bool:
-    return type(a) is type(b) and bool(a.get_params() == b.get_params())
+    if type(a) is not type(b):
+        return False
+    ours, theirs = a.get_params(deep=False), b.get_params(deep=False)
+    return all(_is_same_value(ours[name], theirs[name]) for name in ours)
+
+
+def _is_same_value(a: Any, b: Any) -> bool:
+    """Compare parameters, of which estimators and tables have no plain equality."""
+    if a is b:
+        return True
+    if isinstance(a, BaseEstimator) and isinstance(b, BaseEstimator):
+        return _are_same(a, b)
+    if isinstance(a, pd.DataFrame) or isinstance(b, pd.DataFrame):
+        return isinstance(a, pd.DataFrame) and a.equals(b)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return bool(a == b)
 
 
 def _check_finite(name: str, features: Any, X: Any) -> None:

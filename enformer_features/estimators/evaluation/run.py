@@ -28,8 +28,9 @@ from enformer_features.estimators.evaluation.checks import (
 )
 from enformer_features.estimators.evaluation.fits import (
     Rows,
+    aggregator_in,
     as_given,
-    divided,
+    embedder_in,
     features_of,
     folds_of_split,
     out_of_fold,
@@ -134,7 +135,8 @@ def evaluate(
     Warns
     -----
     LeakageWarning
-        For each split that leaks, with numbers.
+        For each split that leaks, with numbers; and for models that read several
+        starts of a gene, of which only that in `X` was looked at.
     TargetWarning
         For constant targets, which are not scored.
 
@@ -168,6 +170,8 @@ def evaluate(
         check_missing(everything, rows, folds)
     check_group_folds(everything, rows, folds)
     leaks = _leaks(rows, folds, length, families, trained_regions)
+    if rows.windows is not None:
+        _warn_about_further_starts(everything, X)
     parts = features_of(everything, X)
     predictions = {
         name: {
@@ -353,12 +357,28 @@ def _refuse_other_labels(X: Any, y: Any) -> None:
 
 
 def _longest_window(models: Mapping[str, BaseEstimator], X: Any) -> int:
-    firsts = [divided(model)[0] for model in models.values()]
-    found = [
-        window_length(step) for step in firsts if isinstance(step, EnformerEmbedder)
-    ]
+    embedders = [embedder_in(model) for model in models.values()]
+    found = [window_length(step) for step in embedders if step is not None]
     _, origin = as_given(X)
     return max(found, default=int(origin.get("sequence_length", SEQUENCE_LENGTH)))
+
+
+def _warn_about_further_starts(models: Mapping[str, BaseEstimator], X: Any) -> None:
+    """Say that only one window per gene was looked at, where several are read."""
+    ids = pd.Index(getattr(X, "obs_names", getattr(X, "index", X))).astype(str)
+    for name, model in models.items():
+        aggregator = aggregator_in(model)
+        if aggregator is None:
+            continue
+        n_starts = aggregator.tss[aggregator.gene].astype(str).value_counts()
+        n_several = int((n_starts.reindex(ids) > 1).sum())
+        if n_several:
+            message = (
+                f"{name!r} reads several starts of {n_several} of {len(ids)} genes; "
+                "leaks were looked for around the one in X, not around the others: "
+                "whole chromosomes hold all of them out"
+            )
+            warn(message, LeakageWarning, 4)
 
 
 def _describe_split(cv: Any, folds: Sequence[Fold], rows: Rows) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from enformer_features.estimators.evaluation.run import (
     evaluate,
     standard_baselines,
 )
+from enformer_features.estimators.gene_tss import GeneTSSAggregator
 from enformer_features.estimators.heads import lasso_head, ridge_head
 from enformer_features.estimators.metrics import median_score
 from enformer_features.estimators.splits.rules import (
@@ -175,6 +176,25 @@ def test_rows_of_one_chromosome_are_drawn_by_overlapping_windows(genes, y, genom
     assert apart.provenance["splits"]["chr3"]["drawn"] == (
         "6 clusters of overlapping windows"
     )
+
+
+def test_an_aggregator_of_starts_is_known_by_its_embedder(genes, y, genome):
+    step = embedder(genome=genome, cache=None)
+    further = genes.iloc[:2].assign(tss=genes["tss"][:2] + 50)
+    tss = pd.concat([genes, further]).rename_axis("gene_id").reset_index()
+    models = {
+        name: make_pipeline(GeneTSSAggregator(step, table), Ridge(10.0))
+        for name, table in (("starts", tss), ("start", tss[: len(genes)]))
+    }
+    with pytest.warns(LeakageWarning, match="'starts' reads several .* 2 of 18 genes"):
+        found = evaluate(models, genes, y, splits={"c": ChromosomeSplit()}, n_boot=5)
+    assert (found.table["weights"] == "untrained-tiny").all()
+    assert (found.table["note"] == RANDOM).all()
+    assert found.provenance["sequence_length"] == step.sequence_length
+    origin = found.provenance["models"]["starts"]["features"]
+    assert origin["starts_of_a_gene"] == "mean"
+    one, other = found.predictions["c"].values()
+    assert not one.equals(other)
 
 
 def test_two_groups_give_no_interval_of_no_width(features, signal):
