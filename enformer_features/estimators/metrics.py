@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import make_scorer
+from sklearn.metrics import make_scorer, r2_score
 
 from enformer_features.estimators.correlations import (
     METRICS,
@@ -442,3 +442,46 @@ def _medians(scores: Floats, draws: Floats, across: Across) -> Floats:
 def _median(values: Floats) -> float:
     values = values[np.isfinite(values)]
     return float(np.median(values)) if len(values) else np.nan
+
+
+def r2_of_known(y: Any, predicted: Any, weights: Any = None) -> float:
+    """Return the mean over targets of R2, each in the rows that have a value.
+
+    Parameters
+    ----------
+    y : array-like, shape (n_rows, n_targets) or (n_rows,)
+        NaN where a target is missing; targets without any value are left out.
+    predicted : array-like, of the same shape
+    weights : array-like, shape (n_rows,), optional
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If the numbers of targets differ, or no target has a value.
+
+    Examples
+    --------
+    >>> r2_of_known([[1.0, 5.0], [2.0, np.nan], [3.0, 7.0]], [[1, 5], [2, 9], [3, 7]])
+    1.0
+    """
+    known = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+    guesses = np.asarray(predicted).reshape(len(y), -1)
+    if known.shape != guesses.shape:
+        msg = f"y has {known.shape[1]} targets, {guesses.shape[1]} are predicted"
+        raise InputError(msg)
+    weights = np.ones(len(known)) if weights is None else np.asarray(weights)
+    scores = [
+        r2_score(column[rows], guess[rows], sample_weight=weights[rows])
+        for column, guess, rows in zip(
+            known.T, guesses.T, ~np.isnan(known.T), strict=True
+        )
+        if rows.any()
+    ]
+    if not scores:
+        msg = f"y has no value in any of {len(known)} rows: there is nothing to score"
+        raise InputError(msg)
+    return float(np.mean(scores))

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from enformer_features.estimators.metrics import r2_of_known
 from enformer_features.exceptions import InputError, check_choice, first_few
 
 Floats = npt.NDArray[np.float64]
@@ -267,6 +268,23 @@ class MaskedTargetRegressor(TransformedTargetRegressor):
         if hasattr(self.regressor_, "feature_names_in_"):
             self.feature_names_in_ = self.regressor_.feature_names_in_
         return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean over targets of R2, each in the rows that have a value.
+
+        Parameters
+        ----------
+        X : object
+            As the regressor takes it.
+        y : DataFrame, Series or array, shape (n_rows, n_targets) or (n_rows,)
+            On the scale on which it was given to `fit`; NaN where it is missing.
+        sample_weight : array-like, shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return r2_of_known(y, self.predict(X), sample_weight)
 
 
 class CompleteTargets(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

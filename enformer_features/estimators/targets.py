@@ -207,8 +207,9 @@ def _warn_about_missing(targets: pd.DataFrame) -> None:
         rows = list(targets.index[missing])
         message = (
             f"y has missing values in {len(rows)} of {len(targets)} rows "
-            f"({first_few(rows)}); Ridge and XGBRegressor will refuse them after the "
-            "embedding is done: drop or impute them first"
+            f"({first_few(rows)}); ridge_head and GroupedRidgeCV leave them out target "
+            "by target, most other heads refuse them after the embedding is done: drop "
+            "or impute them first"
         )
         warn(message, TargetWarning, 5)
 

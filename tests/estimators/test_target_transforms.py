@@ -119,3 +119,11 @@ def test_complete_targets_leave_features_as_they_are():
     step = CompleteTargets().fit(X, [1, 2, 3])
     assert step.transform(X) is X
     assert list(step.get_feature_names_out()) == list("abc")
+
+
+def test_a_masked_regressor_scores_the_targets_that_are_there():
+    X = np.arange(6.0)[:, None]
+    y = np.exp(np.c_[X, 2 * X])
+    model = MaskedTargetRegressor(LinearRegression(), LogTransform()).fit(X, y)
+    y[2:4, 1] = np.nan
+    assert model.score(X, y) == pytest.approx(1, abs=0.01)

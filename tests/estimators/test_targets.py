@@ -95,7 +95,10 @@ def test_what_no_head_could_fit_is_refused(y, kind, message):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (pd.Series([1, None, 3], list("abc")), r"missing values in 1 of 3 rows \(b\)"),
+        (
+            pd.Series([1, None, 3], list("abc")),
+            r"in 1 of 3 rows \(b\); ridge_head and Gr",
+        ),
         (np.array([1, None, 3], object), r"missing values in 1 of 3 rows \(1\)"),
         (pd.Series(pd.array([True, None, False], "boolean")), r"1 of 3 rows \(1\)"),
         ([np.nan] * 3, r"missing values in 3 of 3 rows"),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from enformer_features.estimators.metrics import r2_of_known
 from enformer_features.estimators.ridge.chunks import RowChunks
 from enformer_features.estimators.ridge.folds import (
     ROW_FOLDS,
@@ -307,6 +308,35 @@ class GroupedRidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return np.concatenate(
             [rows @ self.coef_.T + self.intercept_ for rows in chunks]
         )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean over targets of R2, each in the rows that have a value.
+
+        Parameters
+        ----------
+        X : array-like, stored array or iterable, (n_rows, n_features) in all
+            As for `fit`.
+        y : array-like, shape (n_rows, n_targets) or (n_rows,)
+            NaN where a target is missing: the row is left out of this target. Targets
+            without any value here are left out of the mean.
+        sample_weight : array-like, shape (n_rows,), optional
+            Not negative.
+
+        Returns
+        -------
+        float
+            Without missing targets, that of scikit-learn's regressors.
+
+        Raises
+        ------
+        InputError
+            If no target has a value, or for another number of rows or targets.
+        """
+        targets = RidgeTargets.of(y)
+        predicted = self.predict(X)
+        check_length("y", len(targets.values), len(predicted))
+        weights = row_weights(sample_weight, len(predicted))
+        return r2_of_known(targets.values, predicted, weights)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is saved: the solution without the sums, once there is one."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -426,3 +427,23 @@ def test_folds_that_cut_rows_into_many_blocks_are_refused_where_they_are_dear():
     many = ShuffleSplit(20, random_state=0)
     with pytest.raises(InputError, match="blocks, which would take"):
         GroupedRidgeCV(cv=many).fit(X, y)
+
+
+def test_a_score_leaves_missing_targets_out_target_by_target():
+    X, y, _ = make_data()
+    head = GroupedRidgeCV(1.0).fit(X, y)
+    complete = head.score(X, y)
+    assert complete == pytest.approx(r2_score(y, head.predict(X)))
+    y[:30, 1] = np.nan
+    each = [head.predict(X)[:, 0], head.predict(X)[30:, 1], head.predict(X)[:, 2]]
+    seen = [y[:, 0], y[30:, 1], y[:, 2]]
+    expected = np.mean([r2_score(a, b) for a, b in zip(seen, each, strict=True)])
+    assert head.score(X, y) == pytest.approx(expected)
+    y[:, 1] = np.nan
+    assert head.score(X, y) == pytest.approx(
+        np.mean([r2_score(seen[0], each[0]), r2_score(seen[2], each[2])])
+    )
+    with pytest.raises(InputError, match="y has 1 targets, 3 are predicted"):
+        head.score(X, y[:, 0])
+    with pytest.raises(InputError, match="no value in any of 71 rows"):
+        head.score(X, np.full_like(y, np.nan))
