@@ -38,7 +38,13 @@ from enformer_features.estimators.splits.splitter import (
     masks,
     spread,
 )
-from enformer_features.exceptions import InputError, InputTypeError, first_few
+from enformer_features.exceptions import (
+    InputError,
+    InputTypeError,
+    LeakageWarning,
+    first_few,
+    warn,
+)
 from enformer_features.genomics._columns import Texts
 from enformer_features.genomics.intervals import clusters, covered_bases, grown
 from enformer_features.genomics.windows import SEQUENCE_LENGTH
@@ -211,6 +217,11 @@ class FamilySplit(RowSplitter):
     n_splits : int, default=5
         Number of folds, of about as many rows. Every row is tested once.
 
+    Warns
+    -----
+    LeakageWarning
+        From ``split``, when more than half of the rows have no family.
+
     Examples
     --------
     >>> import pandas as pd
@@ -227,7 +238,15 @@ class FamilySplit(RowSplitter):
         self.n_splits = n_splits
 
     def _folds(self, X: Any, y: Any, groups: Any) -> list[Masks]:
-        keys = row_families(row_ids(X, groups), self.families)
+        ids = row_ids(X, groups)
+        keys = row_families(ids, self.families)
+        alone = [name for name, key in zip(ids, keys, strict=True) if key[:3] == "id "]
+        if len(alone) > len(ids) / 2:
+            message = (
+                f"{len(alone)} of {len(ids)} rows have no family; each stands alone: "
+                f"{first_few(alone)}; are all genes in families, spelled as here?"
+            )
+            warn(message, LeakageWarning, stacklevel=4)
         codes = np.unique(keys.astype(str), return_inverse=True)[1]
         return masks(spread(codes, self.n_splits, "families"))
 

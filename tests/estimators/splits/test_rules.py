@@ -34,7 +34,7 @@ from enformer_features.estimators.splits.rules import (
     WindowOverlapSplit,
 )
 from enformer_features.estimators.splits.splitter import fewest_trained
-from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.exceptions import InputError, InputTypeError, LeakageWarning
 
 LENGTH = 1024
 LEARNT = pd.DataFrame(
@@ -244,7 +244,10 @@ def test_genes_without_a_family_are_their_own_and_ids_may_be_names():
     families = {"A1": "A", "A2": "A", "C1": None}
     regions = on("1", "1", "2", "3", "3").assign(name=["A1", "B", "A2", "C1", "B"])
     split = FamilySplit(families, 3)
-    assert held_out(split, regions) == [[0, 2], [1, 4], [3]]
+    alone = r"3 of 5 rows have no family; each stands alone: B, C1, B"
+    with pytest.warns(LeakageWarning, match=alone):
+        assert held_out(split, regions) == [[0, 2], [1, 4], [3]]
+    families["B"] = "B"
     assert held_out(split, regions.set_index("name")) == [[0, 2], [1, 4], [3]]
 
 
