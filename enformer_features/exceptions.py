@@ -131,3 +131,19 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     msg = f"{name}={value!r} is not one of {listed}{hint}"
     raise InputError(msg)
+
+
+def check_several(name: str, value: object) -> None:
+    """Refuse one text where several are expected: its letters would be taken.
+
+    Examples
+    --------
+    >>> check_several("test", "chr4")
+    Traceback (most recent call last):
+    ...
+    enformer_features.exceptions.InputTypeError: test='chr4' is a single text; wrap it \
+in a list: ['chr4']
+    """
+    if isinstance(value, str | bytes):
+        msg = f"{name}={value!r} is a single text; wrap it in a list: [{value!r}]"
+        raise InputTypeError(msg)

@@ -30,7 +30,12 @@ from enformer_features.estimators.splits.rules import (
     TrainedRegionSplit,
 )
 from enformer_features.estimators.splits.splitter import fewest_trained
-from enformer_features.exceptions import InputError, check_choice, first_few
+from enformer_features.exceptions import (
+    InputError,
+    check_choice,
+    check_several,
+    first_few,
+)
 
 FEATURES = ("tracks", "embedding", "tracks-kernels", "embedding-kernels")
 HEADS = ("ridge", "gblinear", "gblinear-tuned", "trees")
@@ -108,9 +113,9 @@ def expecto_protocol(
 
     Raises
     ------
-    InputError
-        For negative or missing expression, genes that occur twice, a chromosome
-        without genes, or names that are not there.
+    InputError, InputTypeError
+        For a text where several are expected, negative or missing expression, genes
+        that occur twice, a chromosome without genes, or names that are not there.
 
     References
     ----------
@@ -126,6 +131,9 @@ def expecto_protocol(
     enformer_features.exceptions.InputError: genes that occur twice: A; the protocol \
 takes one TSS per gene
     """
+    named = {"test": test, "leave_out": leave_out, "features": features}
+    for parameter, names in (named | {"heads": heads, "baselines": baselines}).items():
+        check_several(parameter, names)
     for name in features:
         check_choice("features", name, FEATURES)
     for name in heads:

@@ -46,7 +46,8 @@ from enformer_features.estimators.splits.rows import (
     LabelledRegions,
     n_rows_of,
 )
-from enformer_features.estimators.splits.splitter import Fold
+from enformer_features.estimators.splits.rules import ChromosomeSplit
+from enformer_features.estimators.splits.splitter import Fold, Intersection
 from enformer_features.estimators.targets import check_targets
 from enformer_features.exceptions import (
     InputError,
@@ -54,6 +55,7 @@ from enformer_features.exceptions import (
     LeakageWarning,
     TargetWarning,
     check_choice,
+    check_several,
     first_few,
     warn,
 )
@@ -162,6 +164,7 @@ def evaluate(
         msg = f"splits={splits!r} must name at least one, such as {{'rows': KFold()}}"
         raise InputError(msg)
     check_choice("metric", metric, tuple(METRICS))
+    check_several("remarks", remarks)
     observed = _observed(X, y)
     length = sequence_length or _longest_window(everything, X)
     rows = Rows.of(X, observed, groups, length, np.ndim(y) == 1)
@@ -205,7 +208,7 @@ def evaluate(
             "seed": seed,
             "fill_missing": fill_missing,
             "sequence_length": length,
-            "remarks": list(remarks),
+            "remarks": [*remarks, *_left_out_in_vain(splits, rows)],
             "models": {
                 name: part.describe("model" if name in models else "baseline")
                 for name, part in parts.items()
@@ -247,8 +250,8 @@ def standard_baselines(
 
     Raises
     ------
-    InputError
-        For another name, or letters without a genome.
+    InputError, InputTypeError
+        For another name, one text in place of several, or letters without a genome.
 
     Examples
     --------
@@ -256,6 +259,7 @@ def standard_baselines(
     >>> list(standard_baselines(EnformerEmbedder("mini"), ridge_head(), ["mean"]))
     ['training mean']
     """
+    check_several("baselines", names)
     for name in names:
         check_choice("baselines", name, BASELINES)
     made: dict[str, BaseEstimator] = {}
@@ -379,6 +383,27 @@ def _warn_about_further_starts(models: Mapping[str, BaseEstimator], X: Any) -> N
                 "whole chromosomes hold all of them out"
             )
             warn(message, LeakageWarning, 4)
+
+
+def _left_out_in_vain(splits: Mapping[str, Any], rows: Rows) -> list[str]:
+    """Say which chromosomes are left out of a split, but hold no row."""
+    if rows.groups is None and rows.windows is None:
+        return []
+    known = set() if rows.groups is None else set(rows.groups)
+    if rows.windows is not None:
+        known |= set(rows.windows["chrom"])
+    remarks = []
+    for name, cv in splits.items():
+        absent = [chrom for chrom in _left_out(cv) if chrom not in known]
+        if absent:
+            remarks.append(f"{name}: leave_out names {first_few(absent)}, without rows")
+    return remarks
+
+
+def _left_out(cv: Any) -> list[str]:
+    if isinstance(cv, Intersection):
+        return _left_out(cv.first) + _left_out(cv.second)
+    return list(cv.leave_out) if isinstance(cv, ChromosomeSplit) else []
 
 
 def _describe_split(cv: Any, folds: Sequence[Fold], rows: Rows) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from enformer_features.estimators.evaluation.protocols import expecto_protocol
-from enformer_features.exceptions import InputError
+from enformer_features.exceptions import InputError, InputTypeError
 from tests.estimators.toy import embedder, random_letters, write_fasta
 
 pytestmark = [
@@ -114,6 +114,14 @@ def test_a_chromosome_without_genes_and_unknown_names_are_refused(
         expecto_protocol(genes, expression, embedder(), features=["embeding"])
     with pytest.raises(InputError, match="c=0 must be greater than 0"):
         expecto_protocol(genes, expression, embedder(), c=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["test", "leave_out", "features", "heads", "baselines"]
+)
+def test_one_text_is_not_taken_apart(genes, expression, name):
+    with pytest.raises(InputTypeError, match=f"{name}='chr4' is a single text; wrap"):
+        expecto_protocol(genes, expression, embedder(), **{name: "chr4"})
 
 
 def test_trees_and_tuned_coordinates_fit_few_genes(genes, expression, genome):

@@ -197,6 +197,18 @@ def test_an_aggregator_of_starts_is_known_by_its_embedder(genes, y, genome):
     assert not one.equals(other)
 
 
+def test_chromosomes_without_rows_that_are_left_out_are_remarked_on(genes, y, genome):
+    found = evaluate(
+        {"letters": make_pipeline(SequenceCompositionBaseline(genome), Ridge())},
+        genes,
+        y,
+        splits={"c": ChromosomeSplit(leave_out=["chr3", "chrQ"])},
+        n_boot=5,
+    )
+    assert found.provenance["remarks"] == ["c: leave_out names chrQ, without rows"]
+    assert "leave_out names chrQ" in str(found)
+
+
 def test_two_groups_give_no_interval_of_no_width(features, signal):
     found = evaluate(
         {"ridge": Ridge()},
@@ -349,6 +361,8 @@ def test_targets_without_values_and_unknown_names_are_refused(features, signal):
         evaluate({"ridge": Ridge()}, features, signal, splits={"rows": 4})
     with pytest.raises(InputError, match="did you mean 'kmers'"):
         standard_baselines(EnformerEmbedder("mini"), Ridge(), ["kmer"])
+    with pytest.raises(InputTypeError, match="baselines='mean' is a single text"):
+        standard_baselines(EnformerEmbedder("mini"), Ridge(), "mean")
     with pytest.raises(InputError, match="need the embedder's genome"):
         standard_baselines(EnformerEmbedder("mini"), Ridge(), ["kmers"])
 
