@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from enformer_features.exceptions import InputError, InputTypeError, check_choice
+from enformer_features.exceptions import (
+    InputError,
+    InputTypeError,
+    WindowWarning,
+    check_choice,
+    warn,
+)
 from enformer_features.genomics.windows import BIN_SIZE, Geometry
 from enformer_features.inference.kernels import BIN_BP, DECAYS, Kernels
 
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 REDUCTIONS = ("mean", "sum", "max", "flatten")
+FEWEST_KERNEL_BINS = 10  # on either side of the TSS
 BIN_WORDS = ("tss", "center", "all", "region")
 
 
@@ -116,6 +123,11 @@ class Pool:
         InputError
             When the bins are not among the kept ones, there is no interval, or
             kernels do not have the TSS in their middle.
+
+        Warns
+        -----
+        WindowWarning
+            When kernels read fewer than 10 bins on either side of the TSS.
         """
         if self.bins == "region":
             if region_bins is None:
@@ -137,8 +149,23 @@ class Pool:
         if self.kernels is None:
             return bins
         self._check_middle(low, high, geometry)
+        self._warn_if_few(high - low, self.kernels)
         turned = np.zeros(n_rows, np.int64) if backward is None else backward
         return np.column_stack([bins, turned]).astype(np.int64)
+
+    def _warn_if_few(self, n_bins: int, kernels: Kernels) -> None:
+        """Warn of bins so few that the kernels on a side are much the same sum."""
+        if n_bins >= 2 * FEWEST_KERNEL_BINS:
+            return
+        weights = kernels.weights(n_bins)[: len(kernels.decays)]
+        n_different = len(np.unique(weights, axis=0))
+        message = (
+            f"pool {self.name!r} reads {n_bins} bins; with fewer than "
+            f"{FEWEST_KERNEL_BINS} on either side of the TSS its "
+            f"{len(kernels.decays)} kernels a side are nearly the same sum "
+            f"({n_different} different): use a longer window, or pooling='tss'"
+        )
+        warn(message, WindowWarning, stacklevel=6)
 
     def _check_middle(self, low: int, high: int, geometry: Geometry) -> None:
         if low + high != geometry.n_bins:
@@ -251,6 +278,13 @@ def expecto_kernels(
     ------
     InputError
         When the bins, the unit or the decays cannot be used.
+
+    Warns
+    -----
+    WindowWarning
+        When used with fewer than 10 bins (1,280 bp) on either side of the TSS, where
+        the kernels of a side are nearly the same sum; with four in all they are
+        copies.
 
     References
     ----------

@@ -16,7 +16,8 @@ from enformer_features.storage.cache import MemoryCache
 from tests.estimators.toy import LENGTH, embedder, mirrored, random_letters, write_fasta
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::enformer_features.exceptions.UntrainedWeightsWarning"
+    "ignore::enformer_features.exceptions.UntrainedWeightsWarning",
+    "ignore:pool '.*' reads 8 bins:enformer_features.exceptions.WindowWarning",
 )
 CONTIG_BP = 2 * LENGTH
 # Even intervals, so that a window and that of the mirrored region are the same letters.

@@ -50,6 +50,7 @@ def test_sums_by_hand_are_kernel_by_kernel() -> None:
     assert pool.n_outputs(2, GEOMETRY) == len(names)
 
 
+@pytest.mark.filterwarnings("ignore:pool 'expecto' reads 4 bins")
 def test_rows_against_the_direction_are_turned_around() -> None:
     pool = expecto_kernels(bins=(-2, 2))
     rows = pool.resolve(GEOMETRY, 2, None, np.array([False, True]))

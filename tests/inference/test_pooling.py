@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.exceptions import InputError, InputTypeError, WindowWarning
 from enformer_features.genomics.windows import Geometry
 from enformer_features.inference.pooling import (
     POOLS,
@@ -108,3 +108,11 @@ def test_a_flattened_region_is_refused():
 def test_unknown_reduction_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'mean'"):
         Pool("p", "all", "means")
+
+
+def test_kernels_over_few_bins_are_copies_and_a_warning():
+    with pytest.warns(WindowWarning, match=r"reads 2 bins.*same sum \(1 different\)"):
+        POOLS["expecto"].resolve(Geometry(128 * 2), 1, None)
+    with pytest.warns(WindowWarning, match="reads 19 bins; with fewer than 10 on"):
+        POOLS["expecto"].resolve(Geometry(128 * 19), 1, None)
+    POOLS["expecto"].resolve(Geometry(128 * 20), 1, None)  # no warning
