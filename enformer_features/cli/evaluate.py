@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEADS = ("ridge", "lasso", "elastic-net", "xgboost", "gblinear", "pls", "mlp")
 SPLITS = ("chromosome", "overlap", "families", "trained-regions")
 PROTOCOLS = ("expecto",)
+_CHOOSING = ("ridge", "lasso", "elastic-net")  # a penalty, on chromosomes if it can
 _FEATURES = ".h5ad"
 
 
@@ -299,12 +300,16 @@ def _evaluation(
 ) -> Evaluation:
     from sklearn.pipeline import make_pipeline
 
+    from enformer_features.estimators.evaluation.checks import warn_about_single_rows
     from enformer_features.estimators.evaluation.run import evaluate
     from enformer_features.estimators.splits.splitter import fewest_trained
 
     table = rows.obs if hasattr(rows, "obs") else rows
     fewest = fewest_trained(splits.values(), table)
-    heads = {name: _head(name, *fewest, args.seed) for name in args.heads or ["ridge"]}
+    names = args.heads or ["ridge"]
+    if set(names) & set(_CHOOSING) or set(_names_of_baselines(args)) - {"mean"}:
+        warn_about_single_rows(fewest[0])
+    heads = {name: _head(name, *fewest, args.seed) for name in names}
     models = {
         name: head if rows is not table else make_pipeline(embedder, head)
         for name, head in heads.items()

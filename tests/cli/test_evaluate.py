@@ -103,6 +103,27 @@ def test_families_and_trained_regions_are_splits(evaluate, tmp_path):
     assert "families, leaks: 4 of 12" in done.out
 
 
+def test_penalties_chosen_on_rows_of_one_chromosome_are_warned_of(evaluate):
+    given = ("--holdout", "chr3", "--leave-out", "chr2", "--leave-out", "chrQ")
+    _, done = evaluate(*given)
+    assert done.code == 0
+    assert "penalties are chosen on held-out rows" in done.err
+    assert "leave_out names chrQ, without rows" in done.out
+
+
+def test_gaps_are_refused_with_the_option_that_fills_them(cli, toy, tmp_path):
+    table = pd.read_csv(toy.expression, sep="\t", index_col=0)
+    table.iloc[4, 1] = None
+    gaps, folder = tmp_path / "gaps.tsv", tmp_path / "scores"
+    table.to_csv(gaps, sep="\t")
+    given = ("--targets", gaps, "--heads", "pls", "-o", folder, "--n-boot", "5")
+    refused = cli("evaluate", *toy.options, *given)
+    assert refused.code == 2
+    assert f"{table.index[4]}; these models" in refused.err
+    assert "--fill-missing" in refused.err
+    assert cli("evaluate", *toy.options, *given, "--fill-missing").code == 0
+
+
 def test_the_protocol_tests_one_chromosome(evaluate):
     folder, done = evaluate(
         *("--protocol", "expecto", "--holdout", "chr3"),

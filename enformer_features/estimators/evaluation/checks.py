@@ -15,7 +15,7 @@ from enformer_features.estimators.evaluation.fits import Rows
 from enformer_features.estimators.ridge.estimator import GroupedRidgeCV
 from enformer_features.estimators.splits.splitter import Fold
 from enformer_features.estimators.target_transforms import CompleteTargets
-from enformer_features.exceptions import InputError, first_few
+from enformer_features.exceptions import InputError, LeakageWarning, first_few, warn
 
 _WRAPPED = ("estimator", "regressor", "model")  # what a meta-estimator is put around
 _REFUSING = ("sklearn", "xgboost")  # packages whose regressors want every target
@@ -130,6 +130,26 @@ def check_group_folds(
             f"split {split!r}: {first_few(labels)}; {fitting}"
         )
         raise InputError(msg)
+
+
+def warn_about_single_rows(n_chroms: int) -> None:
+    """Warn when penalties that are chosen on chromosomes must be chosen on rows.
+
+    Parameters
+    ----------
+    n_chroms : int
+        The fewest that any fold trains on.
+
+    Warns
+    -----
+    LeakageWarning
+    """
+    if n_chroms < 2:
+        message = (
+            "a fold trains on rows of one chromosome: penalties are chosen on held-out "
+            "rows, whose windows may overlap, not on held-out chromosomes"
+        )
+        warn(message, LeakageWarning)
 
 
 def group_folds(model: BaseEstimator) -> int:

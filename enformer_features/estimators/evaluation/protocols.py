@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.evaluation.checks import warn_about_single_rows
 from enformer_features.estimators.evaluation.result import Evaluation
 from enformer_features.estimators.evaluation.run import evaluate, standard_baselines
 from enformer_features.estimators.heads import (
@@ -117,6 +118,12 @@ def expecto_protocol(
         For a text where several are expected, negative or missing expression, genes
         that occur twice, a chromosome without genes, or names that are not there.
 
+    Warns
+    -----
+    LeakageWarning
+        As :func:`~enformer_features.evaluate`; also when one chromosome is left to
+        train on, so that penalties are chosen on held-out rows.
+
     References
     ----------
     Zhou et al. 2018, Nature Genetics 50:1171. Avsec et al. 2021, Nature Methods
@@ -152,6 +159,8 @@ takes one TSS per gene
             trained_regions, sequence_length=window_length(embedder)
         )
     fewest = fewest_trained(splits.values(), genes)
+    if "ridge" in heads or set(baselines) - {"mean"}:
+        warn_about_single_rows(fewest[0])
     made_heads = {name: _head(name, *fewest) for name in heads}
     both_directions = clone(embedder).set_params(strand="average")
     models = {

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from enformer_features.estimators.evaluation.protocols import expecto_protocol
-from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.exceptions import InputError, InputTypeError, LeakageWarning
 from tests.estimators.toy import embedder, random_letters, write_fasta
 
 pytestmark = [
@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore::enformer_features.exceptions.LeakageWarning",
     ),
+    pytest.mark.filterwarnings("ignore:pool 'expecto' reads"),  # toy windows are short
 ]
 CHROMS = ("chr1", "chr2", "chr3", "chr8", "chrX")
 
@@ -135,6 +136,16 @@ def test_trees_and_tuned_coordinates_fit_few_genes(genes, expression, genome):
         n_boot=5,
     )
     assert found.table["n_rows"].tolist() == [5, 5]
+
+
+def test_penalties_that_are_chosen_on_single_rows_are_warned_of(genes, expression):
+    few = genes["chrom"].isin(["chr1", "chr8"])
+    given = {"leave_out": [], "features": ["embedding"], "heads": ["ridge"]}
+    with (
+        pytest.warns(LeakageWarning, match="penalties are chosen on held-out rows"),
+        pytest.raises(InputError, match="need the embedder's genome"),
+    ):
+        expecto_protocol(genes[few], expression[few], embedder(), **given)
 
 
 def test_tuned_coordinates_need_two_chromosomes(genes, expression, genome):
