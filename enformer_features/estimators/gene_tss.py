@@ -123,6 +123,31 @@ class GeneTSSAggregator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
         features = np.asarray(self.embedder_.transform(rows))
         return aggregate(features, codes, how=self.how, weights=weights)[genes]
 
+    def n_starts(self, X: Any) -> npt.NDArray[np.int64]:
+        """Count the TSSs of these genes; nothing is embedded.
+
+        Parameters
+        ----------
+        X : DataFrame indexed by gene, or sequence of str
+
+        Returns
+        -------
+        ndarray of int64, shape (n_genes,)
+
+        Raises
+        ------
+        InputError, InputTypeError
+            As :meth:`fit` does.
+
+        Examples
+        --------
+        >>> tss = pd.DataFrame({"gene_id": ["G1", "G2", "G1"], "tss": [10, 20, 30]})
+        >>> GeneTSSAggregator(BaseEstimator(), tss).n_starts(["G2", "G1"]).tolist()
+        [1, 2]
+        """
+        _, codes, genes = self._rows(X)
+        return np.bincount(codes)[genes]
+
     def get_feature_names_out(
         self, input_features: object = None
     ) -> npt.NDArray[np.object_]:

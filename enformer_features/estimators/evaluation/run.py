@@ -369,16 +369,15 @@ def _longest_window(models: Mapping[str, BaseEstimator], X: Any) -> int:
 
 def _warn_about_further_starts(models: Mapping[str, BaseEstimator], X: Any) -> None:
     """Say that only one window per gene was looked at, where several are read."""
-    ids = pd.Index(getattr(X, "obs_names", getattr(X, "index", X))).astype(str)
     for name, model in models.items():
         aggregator = aggregator_in(model)
         if aggregator is None:
             continue
-        n_starts = aggregator.tss[aggregator.gene].astype(str).value_counts()
-        n_several = int((n_starts.reindex(ids) > 1).sum())
+        n_starts = aggregator.n_starts(X)
+        n_several = int((n_starts > 1).sum())
         if n_several:
             message = (
-                f"{name!r} reads several starts of {n_several} of {len(ids)} genes; "
+                f"{name!r} reads several starts of {n_several} of {len(n_starts)} genes; "
                 "leaks were looked for around the one in X, not around the others: "
                 "whole chromosomes hold all of them out"
             )
