@@ -12,7 +12,8 @@ from enformer_features.exceptions import InputError, check_choice
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-HEADS = ("ridge", "lasso", "xgboost")
+HEADS = ("ridge", "lasso", "elastic-net", "xgboost", "gblinear", "pls", "mlp")
+_PENALISED = ("ridge", "lasso", "elastic-net")
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 7))
 _SEEDS = 2**31  # xgboost's are smaller than those of numpy
 _FOLDS = 5
@@ -28,13 +29,16 @@ def add_head(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--alpha",
         type=float,
-        help="penalty of ridge and lasso (default: chosen for each target on the "
-        "fitted rows, ridge on held-out chromosomes, lasso by five folds of rows)",
+        help="penalty of ridge, lasso and elastic-net (default: chosen for each target "
+        "on the fitted rows, ridge on held-out chromosomes, the others by five folds "
+        "of rows)",
     )
     group.add_argument("--n-estimators", type=int, help="xgboost trees (default: 300)")
     group.add_argument("--max-depth", type=int, help="of xgboost trees (default: 4)")
     group.add_argument("--learning-rate", type=float, help="xgboost (default: 0.05)")
-    group.add_argument("--seed", type=int, default=0, help="of lasso, xgboost: 0")
+    group.add_argument(
+        "--seed", type=int, default=0, help="of heads that draw (default: 0)"
+    )
 
 
 def head_of(args: argparse.Namespace) -> Pipeline:
@@ -43,22 +47,30 @@ def head_of(args: argparse.Namespace) -> Pipeline:
     trees = {name: getattr(args, name) for name in _TREES}
     trees = {name: value for name, value in trees.items() if value is not None}
     _check_numbers(args, trees)
-    if args.head == "xgboost":
-        if args.alpha is not None:
-            msg = "--alpha is the penalty of ridge and lasso; xgboost has none"
-            raise InputError(msg)
-        return _xgboost(args.seed, trees)
-    if trees:
+    if args.alpha is not None and args.head not in _PENALISED:
+        msg = f"--alpha is the penalty of {', '.join(_PENALISED)}; {args.head} has none"
+        raise InputError(msg)
+    if trees and args.head != "xgboost":
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in trees)
         msg = f"{flags}: only --head xgboost has trees"
         raise InputError(msg)
-    return ridge(args.alpha) if args.head == "ridge" else _lasso(args.alpha, args.seed)
+    if args.head == "ridge":
+        return ridge(args.alpha)
+    if args.head == "xgboost":
+        return _xgboost(args.seed, trees)
+    return _other(args.head, args.alpha, args.seed)
 
 
-def _lasso(alpha: float | None, seed: int) -> Pipeline:
-    from enformer_features.estimators.heads import lasso_head
+def _other(name: str, alpha: float | None, seed: int) -> Pipeline:
+    from enformer_features.estimators import heads
 
-    return lasso_head(alpha, seed=seed)
+    if name == "lasso":
+        return heads.lasso_head(alpha, seed=seed)
+    if name == "elastic-net":
+        return heads.elastic_net_head(alpha, seed=seed)
+    if name == "gblinear":
+        return heads.expecto_head("2018", target_transform=None)
+    return heads.pls_head() if name == "pls" else heads.mlp_head(seed=seed)
 
 
 def _xgboost(seed: int, trees: dict[str, Any]) -> Pipeline:
@@ -114,6 +126,8 @@ def fit(head: Pipeline, features: Any, targets: Any, chrom: Any) -> Pipeline:
     if "groupedridgecv" in head.named_steps:
         folds = min(_FOLDS, n_groups) if n_groups > 1 else "rows"
         head.set_params(groupedridgecv__cv=folds)
+    if "mlpregressor" in head.named_steps and np.shape(targets)[1] == 1:
+        targets = np.ravel(targets)  # or it warns of a column
     fitted: Pipeline = fit_head(head, features, targets, groups)
     return fitted
 

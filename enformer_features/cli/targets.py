@@ -59,6 +59,7 @@ def read_targets(path: str, columns: list[str] | None) -> pd.DataFrame:
 
 def drop_missing(targets: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that have a value for every target."""
+    _refuse_empty(targets)
     complete: pd.DataFrame = targets.dropna()
     if complete.empty:
         msg = f"none of {len(targets)} rows has a value for every target"
@@ -85,9 +86,10 @@ def check_targets(targets: pd.DataFrame, is_fitted: npt.NDArray[np.bool_]) -> No
     Raises
     ------
     InputError
-        If values are missing or infinite, fewer than three rows are fitted or held
-        out, or a target has one value in all rows that are fitted.
+        If columns are empty, values missing or infinite, fewer than three rows are
+        fitted or held out, or a target has one value in all rows that are fitted.
     """
+    _refuse_empty(targets)
     _refuse(
         targets.isna(),
         targets,
@@ -142,6 +144,16 @@ def _check_columns(file: Path, text: pd.DataFrame, columns: list[str] | None) ->
         if unknown:
             what = f"no column {first_few(unknown)}; there are {first_few(names, 20)}"
         msg = f"{file} has {what}"
+        raise InputError(msg)
+
+
+def _refuse_empty(targets: pd.DataFrame) -> None:
+    empty = [name for name in targets if targets[name].isna().all()]
+    if empty:
+        msg = (
+            f"{len(empty)} of {targets.shape[1]} targets have no value in any of "
+            f"{len(targets)} rows: {first_few(empty)}; choose others with --target"
+        )
         raise InputError(msg)
 
 

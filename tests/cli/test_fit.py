@@ -111,7 +111,11 @@ def test_without_held_out_rows_nothing_is_scored(fit):
     "head",
     [
         ["--head", "lasso", "--alpha", "0.1"],
+        ["--head", "elastic-net", "--alpha", "1"],
         ["--head", "xgboost", "--n-estimators", "3", "--max-depth", "2"],
+        ["--head", "gblinear"],
+        ["--head", "pls"],
+        ["--head", "mlp"],
     ],
 )
 @pytest.mark.parametrize("targets", [[], ["--target", "tissue_1"]])
@@ -161,6 +165,14 @@ def test_genes_without_measurements_are_counted_on_stderr(fit, toy, tmp_path):
             "--target chooses columns: gene_0002 tissue_1, gene_0004 tissue_2",
         ),
         ({("gene_0003", "tissue_2"): "inf"}, [], "are infinite"),
+        *(
+            (
+                {(f"gene_{row:04d}", "tissue_2"): "NA" for row in range(1, 13)},
+                options,
+                "1 of 2 targets have no value in any of 12 rows: tissue_2; choose",
+            )
+            for options in ([], ["--drop-missing"])
+        ),
         (
             {("gene_0003", "tissue_2"): "high"},
             [],
