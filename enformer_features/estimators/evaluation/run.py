@@ -377,8 +377,8 @@ def _warn_about_further_starts(models: Mapping[str, BaseEstimator], X: Any) -> N
         n_several = int((n_starts > 1).sum())
         if n_several:
             message = (
-                f"{name!r} reads several starts of {n_several} of {len(n_starts)} genes; "
-                "leaks were looked for around the one in X, not around the others: "
+                f"{name!r} reads several starts of {n_several} of {len(n_starts)} "
+                "genes; leaks were looked for around the one in X, not around the others: "
                 "whole chromosomes hold all of them out"
             )
             warn(message, LeakageWarning, 4)
