@@ -378,7 +378,7 @@ def _warn_about_further_starts(models: Mapping[str, BaseEstimator], X: Any) -> N
         if n_several:
             message = (
                 f"{name!r} reads several starts of {n_several} of {len(n_starts)} "
-                "genes; leaks were looked for around the one in X, not around the others: "
+                "genes; leaks were looked for around the one in X, not the others: "
                 "whole chromosomes hold all of them out"
             )
             warn(message, LeakageWarning, 4)
