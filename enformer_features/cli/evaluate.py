@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from enformer_features.cli import measured, outputs
 from enformer_features.cli.console import OK, add_common, note, show
+from enformer_features.cli.heads import HEADS
 from enformer_features.cli.options import (
     add_embedder,
     add_rows,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.estimators.evaluation.result import Evaluation
 
-HEADS = ("ridge", "lasso", "elastic-net", "xgboost", "gblinear", "pls", "mlp")
 SPLITS = ("chromosome", "overlap", "families", "trained-regions")
 PROTOCOLS = ("expecto",)
 _CHOOSING = ("ridge", "lasso", "elastic-net")  # a penalty, on chromosomes if it can
