@@ -119,11 +119,14 @@ def fit(head: Pipeline, features: Any, targets: Any, chrom: Any) -> Pipeline:
     Pipeline
         The head, fitted.
     """
+    from enformer_features.estimators.evaluation.checks import warn_about_single_rows
     from enformer_features.estimators.heads import fit_head
 
     groups = np.asarray(chrom)
     n_groups = len(np.unique(groups))
     if "groupedridgecv" in head.named_steps:
+        if np.size(head["groupedridgecv"].alphas) > 1:
+            warn_about_single_rows(n_groups)
         folds = min(_FOLDS, n_groups) if n_groups > 1 else "rows"
         head.set_params(groupedridgecv__cv=folds)
     if "mlpregressor" in head.named_steps and np.shape(targets)[1] == 1:

@@ -8,7 +8,13 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from enformer_features import EnformerEmbedder, load_model, read_genes
+from enformer_features import (
+    EnformerEmbedder,
+    LeakageWarning,
+    load_model,
+    read_genes,
+)
+from enformer_features.cli import heads
 from tests.cli.conftest import LENGTH
 
 pytestmark = pytest.mark.filterwarnings(
@@ -268,3 +274,9 @@ def test_ridge_chooses_its_penalty_on_chromosomes_or_rows_of_a_single_one(fit):
     file, done = fit("--holdout", "chr3", "--holdout", "chr2", "--overwrite")
     assert done.code == 0
     assert load_model(file)[-1][-1].cv == "rows"
+
+
+def test_penalties_that_no_chromosome_can_choose_are_warned_of():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    with pytest.warns(LeakageWarning, match="rows of one chromosome"):
+        heads.fit(heads.ridge(), X, X[:, :1], ["chr1"] * 12)
