@@ -31,7 +31,19 @@ FEATURES = ("gc", "cpg_ratio", "cpg_density")
 LONGEST_K = 8  # 32,896 features
 
 
-class SequenceCompositionBaseline(TransformerMixin, BaseEstimator):
+class _OfRegions(TransformerMixin, BaseEstimator):
+    """A transformer of regions that learns nothing."""
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that rows are regions, and that nothing is learnt."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        return tags
+
+
+class SequenceCompositionBaseline(_OfRegions):
     r"""GC content and CpG frequency in windows around each region's centre.
 
     Three features per flank, nine by default. With ridge regression they reach a
@@ -159,16 +171,8 @@ class SequenceCompositionBaseline(TransformerMixin, BaseEstimator):
         names = [f"{name}_{flank}" for flank in self.flanks for name in FEATURES]
         return np.array(names, dtype=object)
 
-    def __sklearn_tags__(self) -> Any:
-        """Say that rows are regions, and that nothing is learnt."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.requires_fit = False
-        return tags
 
-
-class KmerBaseline(TransformerMixin, BaseEstimator):
+class KmerBaseline(_OfRegions):
     r"""Share of each word of k letters in a window around each region's centre.
 
     A word and its reverse complement are one feature, so that the strand does not
@@ -287,14 +291,6 @@ class KmerBaseline(TransformerMixin, BaseEstimator):
         digits = words[:, None] // 4 ** np.arange(self.k - 1, -1, -1) % 4
         letters = [decode(word.astype(np.uint8)) for word in digits]
         return np.array([f"kmer_{word}" for word in letters], dtype=object)
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that rows are regions, and that nothing is learnt."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.requires_fit = False
-        return tags
 
     def _check(self) -> None:
         _check_flanks([self.flank])

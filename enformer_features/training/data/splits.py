@@ -14,9 +14,9 @@ from enformer_features.exceptions import (
     check_choice,
     first_few,
 )
+from enformer_features.genomics.intervals import covered_bases
 from enformer_features.genomics.regions import raise_bad_rows, region_table
 from enformer_features.genomics.windows import (
-    ENDLESS,
     SEQUENCE_LENGTH,
     check_sequence_length,
     place_windows,
@@ -133,14 +133,7 @@ def _members(
 
 def _touch(table: pd.DataFrame, others: pd.DataFrame) -> Flags:
     """Tell which rows share a base with any of the others."""
-    touch = np.zeros(len(table), dtype=bool)
-    for chrom, rows in others.groupby("chrom"):
-        here = (table["chrom"] == chrom).to_numpy()
-        ordered = rows.sort_values("start")
-        furthest = np.maximum.accumulate(ordered["end"].to_numpy())
-        start, end = (table[side].to_numpy()[here] for side in ("start", "end"))
-        n_before = np.searchsorted(ordered["start"].to_numpy(), end)
-        touch[here] = np.concatenate([[-ENDLESS], furthest])[n_before] > start
+    touch: Flags = covered_bases(table, others) > 0
     return touch
 
 
