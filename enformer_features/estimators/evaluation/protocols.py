@@ -98,7 +98,7 @@ def expecto_protocol(
         two chromosomes to train on; ``"trees"``: boosted trees on principal
         components.
     baselines : sequence of str, default=("mean", "composition")
-        As for :func:`~enformer_features.estimators.evaluation.standard_baselines`.
+        As for :func:`~enformer_features.standard_baselines`.
     trained_regions : path or DataFrame, optional
         What the network was trained, validated and tested on. With it, a second split
         tests the genes inside regions that the network has *not* learnt from: in folds

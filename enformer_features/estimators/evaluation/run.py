@@ -118,7 +118,7 @@ def evaluate(
     sequence_length : int, optional
         Of the windows, to look for leaks; by default the longest of the embedders.
     families, trained_regions : optional
-        For :func:`~enformer_features.estimators.leakage.leakage_report`.
+        For :func:`~enformer_features.leakage_report`.
     remarks : sequence of str, default=()
         Lines that go below the table.
 
@@ -146,7 +146,7 @@ def evaluate(
     -----
     Across genes is not across individuals or alleles. Heads see the same features on
     all splits; what the *network* was trained on no split of heads holds back, but
-    :class:`~enformer_features.estimators.splits.TrainedRegionSplit`.
+    :class:`~enformer_features.TrainedRegionSplit`.
 
     Examples
     --------
