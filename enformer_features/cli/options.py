@@ -43,6 +43,11 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="a region, 1-based inclusive, such as 'chr1:101-200(-)'; repeatable",
     )
+    add_gene_starts(group)
+
+
+def add_gene_starts(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how a table of genes is read."""
     group.add_argument(
         "--tss",
         default="gene",
@@ -164,22 +169,18 @@ def add_windows(group: argparse._ArgumentGroup, *, pools: str) -> None:
     )
 
 
-def add_embedder(parser: argparse.ArgumentParser, *, keeps_rows: bool = True) -> None:
-    """Add the embedder's parameters, by their own names.
-
-    Their defaults are the embedder's, which is why none is given here.
+def add_outputs(group: argparse._ArgumentGroup, *, default: str = "embedding") -> None:
+    """Add what of the network's outputs is taken.
 
     Parameters
     ----------
-    parser : ArgumentParser
-    keeps_rows : bool, default=True
-        Whether rows can be kept in a cache.
+    group : argument group
+    default : str
+        What is taken otherwise, for the help.
     """
-    add_settings(parser)
-    group = parser.add_argument_group("features")
     group.add_argument(
         "--output",
-        help="embedding, tracks, or a layer: tower, block_0 ... (default: embedding)",
+        help=f"embedding, tracks, or a layer: tower, block_0 ... (default: {default})",
     )
     group.add_argument("--organism", help="the head, for tracks (default: human)")
     group.add_argument(
@@ -196,12 +197,28 @@ def add_embedder(parser: argparse.ArgumentParser, *, keeps_rows: bool = True) ->
         metavar="REGEX",
         help="tracks whose description, in --track-table, matches",
     )
+
+
+def add_embedder(parser: argparse.ArgumentParser, *, keeps_rows: bool = True) -> None:
+    """Add the embedder's parameters, by their own names.
+
+    Their defaults are the embedder's, which is why none is given here.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    keeps_rows : bool, default=True
+        Whether rows can be kept in a cache.
+    """
+    add_settings(parser)
+    group = parser.add_argument_group("features")
+    add_outputs(group)
     add_windows(
         group, pools="tss, center, mean, max, flatten, region, expecto; repeatable"
     )
     group.add_argument(
         "--shifts",
-        type=_whole_numbers,
+        type=whole_numbers,
         metavar="BP,BP",
         help="average over moved windows, such as --shifts=-3,0,3 (default: 0)",
     )
@@ -322,7 +339,8 @@ def absolute_paths(
     return paths
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Read the value of an option such as ``-3,0,3``."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,23 +97,29 @@ def _predictor(
 
         regressor, reader = load_tuned(args)
         return partial(predict_tuned, regressor, reader), reader
-    model = _load(args)
+    model = load_pipeline(args, {**_changes(args), "verbose": progress(args)})
     embedder = model.steps[0][1]
     outputs.keep_rows(args, embedder)
     return partial(_predict, model, embedder), embedder
 
 
-def _load(args: argparse.Namespace) -> Pipeline:
-    """Load a pipeline that begins with an embedder."""
+def load_pipeline(args: argparse.Namespace, changes: Mapping[str, Any]) -> Pipeline:
+    """Load a pipeline that begins with an embedder.
+
+    Parameters
+    ----------
+    args : Namespace
+        With ``model``, a path, and ``allow_pickle``.
+    changes : mapping of str to object
+        Parameters of the embedder that are not those of the file.
+    """
     from sklearn.pipeline import Pipeline
 
     from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.estimators.persistence import load_model
 
     try:
-        model = load_model(
-            args.model, allow_pickle=args.allow_pickle, embedder=_changes(args)
-        )
+        model = load_model(args.model, allow_pickle=args.allow_pickle, embedder=changes)
     except StoreError as error:  # of an input: not a failure while running
         raise InputError(str(error)) from error
     if not isinstance(model, Pipeline) or not isinstance(model[0], EnformerEmbedder):
@@ -131,7 +137,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     changes = {name: value for name, value in given.items() if value is not None}
     if args.cache is not None:
         changes["cache"] = cache_setting(args.cache)
-    return {**changes, "verbose": progress(args)}
+    return changes
 
 
 def _predict(
