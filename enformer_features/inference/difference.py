@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from enformer_features.inference.prepared import (
@@ -22,6 +23,7 @@ from enformer_features.inference.prepared import (
     shifted_view,
 )
 
+LINEAR_SOFTPLUS = 20.0  # from here on PyTorch returns its argument
 LARGEST_EXPONENT = 80.0  # of softmax logits: exp of 88 overflows float32
 
 
@@ -56,6 +58,15 @@ def gelu_difference(x: Tensor, d: Tensor) -> Tensor:
     gate = torch.sigmoid(GELU_SLOPE * high) * torch.sigmoid(-GELU_SLOPE * low)
     gate = -d.sign() * gate * torch.expm1(-GELU_SLOPE * d.abs())
     return d * torch.sigmoid(GELU_SLOPE * moved) + x * gate
+
+
+def softplus_difference(x: Tensor, d: Tensor) -> Tensor:
+    """Return ``softplus(x + d) - softplus(x)``, linear where PyTorch's softplus is."""
+    moved = x + d
+    is_small = (d.abs() < 1) & (torch.maximum(x, moved) <= LINEAR_SOFTPLUS)
+    small = torch.log1p(torch.sigmoid(x) * torch.expm1(d.clamp(-1, 1)))
+    change = torch.where(is_small, small, F.softplus(moved) - F.softplus(x))
+    return torch.where(torch.minimum(x, moved) > LINEAR_SOFTPLUS, d, change)
 
 
 @dataclass(frozen=True)
@@ -169,10 +180,11 @@ class ReferenceStates:
             change, query = d_query[:, :, part], state.query[:, :, part]
             both = torch.cat([change, query.expand_as(change)], dim=-1)
             position = change @ position_keys[:, n - stop : 2 * n - 1 - start].mT
-            logits = (both @ both_keys).float().add_(shifted_view(position, n))
+            logits = (both @ both_keys).to(d.dtype)
+            logits.add_(shifted_view(position, n))
             weights = state.weights[:, :, part]
-            changes = softmax_difference(weights.float(), logits).to(value.dtype)
-            attended = (changes @ value).float()
+            changes = softmax_difference(weights.to(d.dtype), logits).to(value.dtype)
+            attended = (changes @ value).to(d.dtype)
             attended += weights.expand_as(changes) @ d_value
             out.append(attended.transpose(1, 2).flatten(2))
         return torch.cat(out, dim=1)

@@ -1,7 +1,7 @@
 """Named policies of arithmetic: what the operands of products are, and how to convolve.
 
-Whatever the policy, the residual stream, the norms, softmax and pooling are float32:
-only the operands of matrix products are rounded.
+Whatever the policy, the residual stream, the norms, softmax and pooling are float32
+(float64 in the policy of that name): only the operands of matrix products are rounded.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ class Precision:
     tf32: bool
     rms_error: float | None
 
+    @property
+    def results(self) -> torch.dtype:
+        """Type of everything but the operands of products."""
+        is_double = self.operands == torch.float64
+        return torch.float64 if is_double else torch.float32
+
 
 POLICIES = {
     policy.name: policy
@@ -50,6 +56,7 @@ POLICIES = {
         Precision("tf32", torch.float32, "direct", True, None),
         Precision("bfloat16", torch.bfloat16, "direct", False, 6.2e-2),
         Precision("float16", torch.float16, "direct", False, None),
+        Precision("float64", torch.float64, "direct", False, None),
     )
 }
 CUDA_ONLY = ("tf32", "float16")
@@ -72,8 +79,8 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     if precision in CUDA_ONLY and device.type != "cuda":
         msg = f"precision={precision!r} needs a CUDA device; the device is {device}"
         raise InputError(msg)
-    if precision == "bfloat16" and device.type == "mps":
-        msg = "precision='bfloat16' needs a CPU or CUDA device; the device is mps"
+    if precision in ("bfloat16", "float64") and device.type == "mps":
+        msg = f"precision={precision!r} needs a CPU or CUDA device; the device is mps"
         raise InputError(msg)
     policy = POLICIES[precision]
     if policy.convolution == "winograd" and device.type != "cpu":

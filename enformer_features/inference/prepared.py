@@ -14,6 +14,7 @@ What is prepared is rebuilt from the weights and never saved.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -203,8 +204,11 @@ class Prepared:
         )
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Multiply in the type of operands; float32 comes out."""
-        return (x.to(weight.dtype) @ weight).float()
+        """Multiply in the type of operands; the type of results comes out."""
+        return self._result(x.to(weight.dtype) @ weight)
+
+    def _result(self, product: Tensor) -> Tensor:
+        return product.to(self.precision.results)
 
     # The tower
 
@@ -305,7 +309,7 @@ class Prepared:
         width = 2 * STEM_HALO + 1
         windows = table[codes.int()].unfold(1, width, 1)  # (B, n, 4, 15)
         columns = windows.transpose(2, 3).flatten(2).flatten(0, 1)
-        return _in_phases((columns @ level.conv).float(), 2)
+        return _in_phases(self._result(columns @ level.conv), 2)
 
     def _convolve(self, level: _Level, rows: Rows, low: int, high: int) -> Tensor:
         """Convolve rows ``[low, high)`` without bias, sorted into phases.
@@ -327,7 +331,7 @@ class Prepared:
 
     def _convolve_directly(self, active: Tensor, weight: Tensor) -> Tensor:
         n = active.shape[1] - 2 * HALO
-        if weight.dtype == torch.float32:
+        if weight.dtype == self.precision.results:
             out = active[:, :n].flatten(0, 1) @ weight[0]
             for k in range(1, len(weight)):
                 out.addmm_(active[:, k : k + n].flatten(0, 1), weight[k])
@@ -335,7 +339,7 @@ class Prepared:
         # One product, so that low precision rounds each sum once.
         windows = active.to(weight.dtype).unfold(1, len(weight), 1)  # (B, n, in, 5)
         columns = windows.transpose(2, 3).flatten(2).flatten(0, 1)
-        return (columns @ weight.flatten(0, 1)).float()
+        return self._result(columns @ weight.flatten(0, 1))
 
     def _pool(self, level: _Level, phases: Tensor, n_windows: int, n: int) -> Tensor:
         """Apply the residual pointwise block and pool: (P, B * m, C) -> (B, n, C)."""
@@ -351,7 +355,7 @@ class Prepared:
         return pooled.permute(1, 2, 0, 3).flatten(1, 2)[:, :n]
 
     def _add_product(self, out: Tensor, x: Tensor, weight: Tensor) -> None:
-        if weight.dtype == torch.float32:
+        if weight.dtype == self.precision.results:
             out.addmm_(x, weight)
         else:
             out.add_(x.to(weight.dtype) @ weight)
@@ -400,8 +404,9 @@ class Prepared:
         return kept
 
     def exact_position_key(self, block: PreparedBlock, n: int) -> Tensor:
-        """Return a block's position keys in float32, (H, 2 n - 1, K)."""
-        features = position_features(n, self.config.value_dim).to(self.device)
+        """Return a block's position keys, unrounded, (H, 2 n - 1, K)."""
+        features = position_features(n, self.config.value_dim)
+        features = features.to(self.device, self.precision.results)
         keys: Tensor = block.source.attention.to_position_key(features)
         return keys.view(len(keys), self.config.heads, -1).transpose(0, 1)
 
@@ -429,7 +434,8 @@ class Prepared:
         attention = block.source.attention
         n, heads, width = x.shape[1], attention.heads, attention.key_dim
         operand = x.to(block.query.dtype)
-        query = by_head((operand[:, slice(*queries)] @ block.query).float(), heads)
+        query = self._result(operand[:, slice(*queries)] @ block.query)
+        query = by_head(query, heads)
         to_content = (query + attention.content_bias).to(operand.dtype)
         to_position = (query + attention.position_bias).to(operand.dtype)
         both = operand @ block.key_value
@@ -442,7 +448,7 @@ class Prepared:
             part = slice(start - queries[0], stop - queries[0])
             band = position_keys[:, n - stop : 2 * n - 1 - start]
             position = to_position[:, :, part] @ band.mT
-            logits = (to_content[:, :, part] @ key).float()
+            logits = self._result(to_content[:, :, part] @ key)
             logits.add_(shifted_view(position, n))
             out[:, :, part] = logits.softmax(dim=-1).to(value.dtype) @ value
         return out.transpose(1, 2).flatten(2)
@@ -468,12 +474,17 @@ class Prepared:
         self, embedding: Tensor, organism: str, tracks: Sequence[int] | None = None
     ) -> Tensor:
         """Predict tracks, only those asked for: (B, bins, 2 C) -> (B, bins, tracks)."""
+        weight, bias = self.head(organism, tracks)
+        return F.softplus(self.product(embedding, weight).add_(bias))
+
+    def head(
+        self, organism: str, tracks: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return weight, (2 C, tracks), and bias of what softplus makes tracks of."""
         head = self.network.heads[organism]
         assert isinstance(head, Head)
-        linear = head.linear
         rows = slice(None) if tracks is None else list(tracks)
-        out = self.product(embedding, self._operand(linear.weight[rows].T))
-        return F.softplus(out.add_(linear.bias[rows]))
+        return self._operand(head.linear.weight[rows].T), head.linear.bias[rows]
 
 
 def prepare(network: Enformer, precision: Precision) -> Prepared:
@@ -499,6 +510,8 @@ def prepare(network: Enformer, precision: Precision) -> Prepared:
     torch.Size([1, 8, 48])
     """
     with torch.inference_mode():
+        if precision.results == torch.float64:
+            network = copy.deepcopy(network).double()
         return Prepared(network, precision)
 
 

@@ -9,7 +9,7 @@ bins at their own ends.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from enformer_features.inference.prepared import HALO, STEM_HALO, Prepared
 
 Codes = npt.NDArray[np.uint8]
 LOCAL_RANGES = 8  # whose reference rows are kept: neighbouring variants share them
+WIDEST_SHARE = 0.5  # of a window's bins, recomputed locally; else the whole tower
 EDGE_BINS = 3  # of a window's tower, at each end, that depend on where the window ends
 CHUNK_BINS = 1_536  # of a shared stretch, computed at once
 
@@ -201,7 +202,7 @@ class ReferenceWindow:
         if len(edited) != len(self.codes):
             msg = (
                 f"the edited copy has {len(edited)} bp, its window {len(self.codes)} "
-                "bp; only substitutions are recomputed locally"
+                "bp; cut it, or fill it up"
             )
             raise InputError(msg)
         positions = np.flatnonzero(edited != self.codes)
@@ -210,6 +211,12 @@ class ReferenceWindow:
         )
         difference = torch.zeros_like(self.tower)
         letters = self._letters(edited)
+        n_affected = sum(high - low for low, high in ranges)
+        if n_affected > WIDEST_SHARE * self.tower.shape[1]:
+            alt = self.prepared.tower(letters)
+            for low, high in ranges:
+                difference[:, low:high] = (alt - self.tower)[:, low:high]
+            return difference, ranges
         for low, high in ranges:
             alt = self.prepared.tower_rows(letters, low, high)
             difference[:, low:high] = alt - self._local_reference(low, high)
@@ -264,12 +271,38 @@ class ReferenceWindow:
         Tensor, shape (n_alleles, bins, 2 C), float32
         """
         edited = [apply_edits(self.codes, edits) for edits in alleles]
-        out = []
-        for start in range(0, len(edited), batch_size):
-            batch = edited[start : start + batch_size]
-            changes = torch.cat([self.tower_difference(copy)[0] for copy in batch])
-            out.append(self._effect_of(changes, self._wanted(bins)))
-        return torch.cat(out)
+        return torch.cat(list(self.effects(edited, bins, batch_size)))
+
+    @torch.inference_mode()
+    def effects(
+        self,
+        edited: Iterable[Codes],
+        bins: tuple[int, int] | None = None,
+        batch_size: int = 1,
+    ) -> Iterator[Tensor]:
+        """Yield ``embedding(copy) - embedding(ref)`` for edited copies of the window.
+
+        Where more than half of the bins are affected, as behind an insertion, the whole
+        tower is run. The last batch is filled up, so that a copy's effect does not
+        depend on the others.
+
+        Parameters
+        ----------
+        edited : iterable of ndarray of uint8, each of shape (length,)
+        bins : (int, int), optional
+            Bins of the whole window, not only the kept ones; all kept by default.
+        batch_size : int, default=1
+            Copies per pass of the transformer.
+
+        Yields
+        ------
+        Tensor, shape (up to batch_size, bins, 2 C), in the type of results
+        """
+        copies = iter(edited)
+        while batch := list(itertools.islice(copies, batch_size)):
+            changes = [self.tower_difference(copy)[0] for copy in batch]
+            changes += changes[-1:] * (batch_size - len(batch))
+            yield self._effect_of(torch.cat(changes), self._wanted(bins))[: len(batch)]
 
     def _effect_of(self, changes: Tensor, bins: tuple[int, int]) -> Tensor:
         if self._low is not None:

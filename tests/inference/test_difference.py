@@ -15,6 +15,7 @@ from enformer_features.inference.difference import (
     reference_states,
     relu_difference,
     softmax_difference,
+    softplus_difference,
 )
 from enformer_features.inference.reuse import ReferenceWindow, apply_edits
 from enformer_features.model.layers import gelu
@@ -53,6 +54,7 @@ FORMS = {
         lambda x, d: softmax_difference(x.softmax(dim=-1), d),
     ),
     "gelu": (gelu, gelu_difference),
+    "softplus": (nn.functional.softplus, softplus_difference),
 }
 
 
@@ -93,7 +95,7 @@ def test_no_change_is_exactly_zero(form):
         assert not difference(array, torch.zeros_like(array)).any()
 
 
-@pytest.mark.parametrize("form", ["layer norm", "relu", "gelu"])
+@pytest.mark.parametrize("form", ["layer norm", "relu", "gelu", "softplus"])
 def test_a_huge_change_is_finite_in_float32(form):
     function, difference = FORMS[form]
     x, d = draw(300.0, seed=7)

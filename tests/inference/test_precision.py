@@ -66,6 +66,7 @@ def _settings_are_put_back():
         ("bfloat16", CPU, "bfloat16"),
         ("bfloat16", CUDA, "bfloat16"),
         ("float16", CUDA, "float16"),
+        ("float64", CPU, "float64"),
     ],
 )
 def test_a_name_stands_for_a_policy_of_the_device(name, device, policy):
@@ -81,6 +82,7 @@ def test_a_name_stands_for_a_policy_of_the_device(name, device, policy):
         ("float16", CPU, "precision='float16' needs a CUDA device; the device is cpu"),
         ("float16", MPS, "needs a CUDA device; the device is mps"),
         ("bfloat16", MPS, "needs a CPU or CUDA device; the device is mps"),
+        ("float64", MPS, "needs a CPU or CUDA device; the device is mps"),
     ],
 )
 def test_what_is_unknown_or_not_on_the_device_is_refused(name, device, message):
