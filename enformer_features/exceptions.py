@@ -68,6 +68,10 @@ class WindowWarning(EnformerFeaturesWarning):
     """Windows that were padded with N, or that are mostly N."""
 
 
+class VariantWarning(EnformerFeaturesWarning):
+    """Variants that do not fit the genome, or that a file cannot hold."""
+
+
 class UnmatchedWarning(EnformerFeaturesWarning):
     """Rows that had no partner when two tables were joined."""
 
