@@ -392,12 +392,41 @@ def region_bins(
     >>> region_bins(regions, place_windows(regions, 1024), geometry)
     array([[2, 6]])
     """
-    start, end = regions["start"].to_numpy(np.int64), regions["end"].to_numpy(np.int64)
-    left = windows["window_start"].to_numpy(np.int64)
-    right = windows["window_end"].to_numpy(np.int64)
-    backward = (windows["read_strand"] == "-").to_numpy()
-    first = np.where(backward, right - end, start - left)
-    last = np.where(backward, right - start, end - left)
+    return bins_of_intervals(
+        regions["start"].to_numpy(np.int64),
+        regions["end"].to_numpy(np.int64),
+        windows["window_start"].to_numpy(np.int64),
+        windows["window_end"].to_numpy(np.int64),
+        (windows["read_strand"] == "-").to_numpy(),
+        geometry,
+    )
+
+
+def bins_of_intervals(
+    start: Integers,
+    end: Integers,
+    window_start: Integers,
+    window_end: Integers,
+    backward: npt.NDArray[np.bool_],
+    geometry: Geometry,
+) -> Integers:
+    """Return the kept bins that intervals overlap, in the direction read.
+
+    Parameters
+    ----------
+    start, end, window_start, window_end : ndarray of int64, shape (n,)
+        0-based half-open, in bp of the genome.
+    backward : ndarray of bool, shape (n,)
+        Windows that are read as reverse complement.
+    geometry : Geometry
+
+    Returns
+    -------
+    ndarray of int64, shape (n, 2)
+        As :func:`region_bins` does.
+    """
+    first = np.where(backward, window_end - end, start - window_start)
+    last = np.where(backward, window_end - start, end - window_start)
     bins = np.stack([first // geometry.bin_size, -(-last // geometry.bin_size)], axis=1)
     return bins - geometry.crop_bins
 

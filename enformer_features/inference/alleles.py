@@ -55,7 +55,10 @@ class Copy:
 class AlleleReads(Protocol):
     """Windows and their alternative alleles, whatever they come from."""
 
-    n_views: int
+    @property
+    def n_views(self) -> int:
+        """Sequences that are read for a window."""
+        ...
 
     def reference(self, window: int) -> list[View]:
         """Return the ``n_views`` views of a window."""

@@ -1,0 +1,284 @@
+"""Variants that are checked and placed, and all that scoring them needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.exceptions import InferenceError, WeightsError
+from enformer_features.genomics.variants import count_variants
+from enformer_features.inference.alleles import AlleleForward
+from enformer_features.inference.devices import resolve_batch_size
+from enformer_features.inference.features import Backend
+from enformer_features.inference.pooling import Integers, Pool
+from enformer_features.inference.precision import POLICIES
+from enformer_features.inference.prepared import prepared_once
+from enformer_features.inference.recipe import Recipe
+from enformer_features.model.registry import load_weights, weights_digest
+from enformer_features.variant_effect.model import Head
+from enformer_features.variant_effect.placement import VariantReads
+from enformer_features.variant_effect.scores import score_bins
+
+Floats = npt.NDArray[np.float32]
+Reasons = npt.NDArray[np.object_]
+SCHEMA = "enformer_features variant scores 1"
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """What scoring would cost; see :meth:`VariantJob.plan`.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_scored : int
+        Rows that will get a score.
+    n_windows : int
+        Different reference windows.
+    n_full_passes : int
+        Sequences that the whole network reads: references, and indels.
+    n_short_passes : int
+        Substitutions, which need the transformer and a narrow stretch of the tower.
+    n_scores : int
+        Numbers per row.
+    output_bytes : int
+    """
+
+    n_rows: int
+    n_scored: int
+    n_windows: int
+    n_full_passes: int
+    n_short_passes: int
+    n_scores: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class VariantJob:
+    """Variants that can be scored; made by :meth:`VariantEffect.job`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The prepared variant table, every row in its order, with ``window_start``,
+        ``window_end``, ``read_strand``, ``bin`` (kept bin of the variant's first base,
+        -1 = none) and ``reason``.
+    rows : ndarray of int64
+        Rows that can be scored; ``reads``, ``numbers`` and ``bins`` are of these.
+    reads : VariantReads
+    numbers : ndarray of int64
+        Reference window of each.
+    bins : list of ndarray of int64
+        Kept bins per pool.
+    recipe : Recipe
+    head : Head or None
+    scores : tuple of str
+        With companions.
+    targets : list of str
+    aggregate : {"mean", "sum"}
+    difference_pass : str or None
+    embedder : EnformerEmbedder
+    backend : Backend
+    """
+
+    table: pd.DataFrame
+    rows: Integers
+    reads: VariantReads
+    numbers: Integers
+    bins: list[Integers]
+    recipe: Recipe
+    head: Head | None
+    scores: tuple[str, ...]
+    targets: list[str]
+    aggregate: str
+    difference_pass: str | None
+    embedder: EnformerEmbedder
+    backend: Backend
+    settings: dict[str, Any]
+
+    def __len__(self) -> int:
+        """Return the number of rows, scored or not."""
+        return len(self.table)
+
+    @property
+    def names(self) -> list[str]:
+        """Columns: the targets, or ``score__target`` when there are several scores."""
+        if len(self.scores) == 1:
+            return list(self.targets)
+        return [
+            f"{score}__{target}" for score in self.scores for target in self.targets
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by class: scored and skipped; they add up to all."""
+        return count_variants(self.table)
+
+    def plan(self) -> VariantPlan:
+        """Return what scoring would cost; runs nothing."""
+        is_indel = (self.table["kind"].iloc[self.rows] == "indel").to_numpy()
+        n_windows, n_views = len(np.unique(self.numbers)), self.reads.n_views
+        n_copies = self.reads.n_copies_of_indels
+        n_full = n_windows + n_copies * int(is_indel.sum())
+        return VariantPlan(
+            n_rows=len(self),
+            n_scored=len(self.rows),
+            n_windows=n_windows,
+            n_full_passes=n_full * n_views,
+            n_short_passes=int((~is_indel).sum()) * n_views,
+            n_scores=len(self.names),
+            output_bytes=len(self) * len(self.names) * 4,
+        )
+
+    def order(self) -> Integers:
+        """Return all rows in the order in which they share most; others come last."""
+        by_window = np.argsort(self.numbers, kind="stable")
+        scored = self.rows[by_window]
+        others = np.setdiff1d(np.arange(len(self)), scored)
+        return np.concatenate([scored, others]).astype(np.int64)
+
+    def compute(self, rows: Sequence[int] | Integers) -> tuple[Floats, Reasons]:
+        """Score some rows; a row's score does not depend on the others.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Of the table.
+
+        Returns
+        -------
+        values : ndarray of float32, shape (len(rows), len(names))
+            NaN where there is a reason.
+        reasons : ndarray of str, shape (len(rows),)
+
+        Raises
+        ------
+        InferenceError
+            When a score is not finite, unless ``on_error="nan"``.
+        """
+        asked = np.asarray(rows, dtype=np.int64)
+        values = np.full((len(asked), len(self.names)), np.nan, dtype=np.float32)
+        reasons = self.table["reason"].to_numpy(object)[asked]
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[self.rows] = np.arange(len(self.rows))
+        good = np.flatnonzero(place[asked] >= 0)
+        if len(good):
+            values[good] = self._score(place[asked[good]])
+            self._check(values, reasons, asked, good)
+        return values, reasons
+
+    def _check(
+        self, values: Floats, reasons: Reasons, rows: Integers, good: Integers
+    ) -> None:
+        bad = good[~np.isfinite(values[good]).all(axis=1)]
+        if not len(bad):
+            return
+        reason = "not finite: the network or the head returned no number"
+        if self.backend.on_error == "raise":
+            label = self.table.index[rows[bad[0]]]
+            msg = f"{len(bad)} rows, first row {label}: {reason}"
+            raise InferenceError(msg)
+        values[bad] = np.nan
+        reasons[bad] = reason
+
+    def _score(self, members: Integers) -> Floats:
+        """Score members of ``rows``, in the order given; windows are run once."""
+        forward = self._forward()
+        of_window: dict[int, list[int]] = {}
+        for member in members.tolist():
+            of_window.setdefault(int(self.numbers[member]), []).append(member)
+        found: dict[int, Any] = {}
+        for window, of_this in of_window.items():
+            alleles = forward.run(self.reads, window, list(dict.fromkeys(of_this)))
+            for member, ref, d in alleles:
+                found[member] = self._read(member, ref, d, forward.span[0])
+        rows = [found[member] for member in members.tolist()]
+        if self.head is None:
+            return np.stack(rows)
+        return self._predict(np.stack([row[0] for row in rows]), rows)
+
+    def _forward(self) -> AlleleForward:
+        digest = weights_digest(self.embedder.weights)
+        loaded = load_weights(self.embedder.weights, str(self.backend.device))
+        if loaded.digest != digest:
+            msg = f"weights={self.embedder.weights!r} were exchanged; repeat the call"
+            raise WeightsError(msg)
+        module, backend = loaded.module, self.backend
+        policy = self.difference_pass
+        return AlleleForward(
+            self.recipe,
+            prepared_once(module, backend.precision),
+            self.recipe.span(self.bins, flips=self.reads.flips),
+            batch_size=resolve_batch_size(
+                backend.batch_size,
+                backend.device,
+                self.recipe.config,
+                self.recipe.geometry.sequence_length,
+            ),
+            low=None if policy is None else prepared_once(module, POLICIES[policy]),
+        )
+
+    def _read(self, member: int, ref: Tensor, d: Tensor, first: int) -> Any:
+        """Return the scores of an allele; for a head the features of both alleles."""
+        of_pools = [bins[member] for bins in self.bins]
+        if self.head is None:
+            low, high = of_pools[0].tolist()
+            part = slice(low - first, high - first)
+            found = score_bins(ref[part], d[part], self.scores, self.aggregate, low)
+            return found.flatten().float().cpu().numpy()
+        ref, d = ref.double(), d.double()
+        shifted = [np.array([*bins[:2] - first, *bins[2:]]) for bins in of_pools]
+        pools = list(zip(self.recipe.pools, shifted, strict=True))
+        before = torch.cat([pool.read(ref, bins) for pool, bins in pools])
+        after = torch.cat([_pool_alternative(*pool, ref, d) for pool in pools])
+        return before.cpu().numpy(), after.cpu().numpy()
+
+    def _predict(self, refs: Any, rows: list[Any]) -> Floats:
+        assert self.head is not None
+        before = self.head.predict(refs)
+        after = self.head.predict(np.stack([row[1] for row in rows]))
+        parts = {"SAD": after - before, "REF": before, "ALT": after}
+        return np.concatenate([parts[score] for score in self.scores], axis=1).astype(
+            np.float32
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the scores depend on, as plain types; identifies the weights."""
+        return {**self.embedder.provenance(), **self.settings, "counts": self.counts}
+
+    def identity(self) -> str:
+        """Return a digest of all that decides a value: rows, weights, settings."""
+        columns = ["chrom", "start", "norm_ref", "norm_alt", "ref_matches", "reason"]
+        columns += ["window_start", "window_end", "read_strand"]
+        digest = hashlib.sha256(SCHEMA.encode())
+        digest.update(self.table[columns].to_csv().encode())
+        for bins in self.bins:
+            digest.update(np.ascontiguousarray(bins).tobytes())
+        decisive = {
+            "weights": weights_digest(self.embedder.weights),
+            "recipe": self.recipe.identity,
+            "precision": self.backend.precision.name,
+            "head": None if self.head is None else self.head.digest,
+            "shifts": list(self.embedder.shifts),
+            "scores": self.scores,
+            **self.settings,
+        }
+        digest.update(json.dumps(decisive, sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+
+def _pool_alternative(pool: Pool, bins: Integers, ref: Tensor, d: Tensor) -> Tensor:
+    """Pool the alternative's bins; by its difference where that is exact."""
+    if pool.reduction == "max":
+        return pool.read(ref + d, bins)
+    return pool.read(ref, bins) + pool.read(d, bins)

@@ -1,0 +1,105 @@
+"""The model that scores: an embedder, and the fitted head behind it if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.inference.recipe import Recipe
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The steps of a fitted pipeline behind its embedder.
+
+    Parameters
+    ----------
+    steps : Pipeline
+    feature_names : tuple of str
+        Of the embedder's columns.
+    target_names : tuple of str
+        Of the predictions, as fitted; empty where nobody knows.
+    """
+
+    steps: Pipeline
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...] = ()
+
+    def predict(self, features: Doubles) -> Doubles:
+        """Return predictions of pooled features, (n, targets).
+
+        In float64, so that a small effect is not lost in the rounding of a prediction.
+        """
+        X: Any = features
+        if hasattr(self.steps[0], "feature_names_in_"):
+            X = pd.DataFrame(features, columns=list(self.feature_names))
+        is_predictor = hasattr(self.steps, "predict")
+        out = self.steps.predict(X) if is_predictor else self.steps.transform(X)
+        values: Doubles = np.asarray(out, dtype=np.float64)
+        return values[:, None] if values.ndim == 1 else values
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the predictions; ``prediction_0`` ... where they have none."""
+        n = self.predict(np.zeros((1, len(self.feature_names)))).shape[1]
+        if len(self.target_names) == n:
+            return list(self.target_names)
+        return [f"prediction_{number}" for number in range(n)]
+
+    @property
+    def digest(self) -> str:
+        """What identifies the fitted steps."""
+        return str(joblib.hash(self.steps))
+
+
+def split_model(model: object) -> tuple[EnformerEmbedder, Pipeline | None]:
+    """Return the embedder of a model, and the fitted steps behind it.
+
+    Raises
+    ------
+    InputTypeError
+        When it is neither an embedder nor a pipeline that begins with one.
+    InputError
+        When the steps behind the embedder are not fitted.
+    """
+    if isinstance(model, EnformerEmbedder):
+        return model, None
+    first = model.steps[0][1] if isinstance(model, Pipeline) else None
+    if not isinstance(model, Pipeline) or not isinstance(first, EnformerEmbedder):
+        msg = (
+            "VariantEffect scores through an EnformerEmbedder, or a fitted Pipeline "
+            f"whose first step is one; this is a {type(model).__name__}"
+            + (f" that begins with a {type(first).__name__}" if first else "")
+        )
+        raise InputTypeError(msg)
+    if len(model.steps) == 1:
+        return first, None
+    try:
+        check_is_fitted(model[-1])
+    except Exception as error:
+        msg = (
+            f"the pipeline's {type(model[-1]).__name__} is not fitted; call "
+            "fit(regions, targets) before variants are scored"
+        )
+        raise InputError(msg) from error
+    return first, model[1:]
+
+
+def head_of(model: object, recipe: Recipe) -> Head | None:
+    """Return the head of a model that :func:`split_model` accepts."""
+    _, steps = split_model(model)
+    if steps is None:
+        return None
+    names = getattr(model, "target_names_", None)
+    return Head(steps, tuple(recipe.feature_names), tuple(names or ()))
