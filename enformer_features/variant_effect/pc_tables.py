@@ -1,0 +1,222 @@
+"""Components by chromosome: the layout of the published PC20 tables.
+
+A folder with one ``chr{..}.tsv.gz`` per chromosome (bgzip, tabix index), header
+``#CHROM POS ID REF ALT PC0 .. PC19``, positions 1-based.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from enformer_features.exceptions import InputError, first_few
+from enformer_features.storage.files import check_output
+from enformer_features.variant_effect.caution import CAUTION
+from enformer_features.variant_effect.pca import VariantPCA
+from enformer_features.variant_effect.store import ScoreStore, chunks_of
+from enformer_features.variant_effect.tabix import (
+    as_text,
+    index,
+    read_text,
+    text_output,
+)
+
+KEYS = ("chrom", "pos", "id", "ref", "alt")
+HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
+FIT_ROWS = 50_000
+_CAUTION = tuple(f"##enformer_features_caution={text}" for text in CAUTION)
+
+
+def write_pc_tables(
+    folder: str | PathLike[str],
+    table: pd.DataFrame,
+    components: npt.ArrayLike,
+    *,
+    comments: Sequence[str] = _CAUTION,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write components to one table per chromosome, with an index each.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is absent; the folder around it must be there.
+    table : DataFrame
+        A variant table: chrom, pos (1-based), id, ref, alt.
+    components : array, shape (n_rows, n_components)
+        In the order of the table; rows of NaN are written as such.
+    comments : sequence of str
+        Lines that begin with ``##``, above the header.
+    overwrite : bool, default=False
+        Whether tables that are there may be replaced.
+
+    Returns
+    -------
+    list of Path
+        The tables. Within one, rows are sorted by position, so that it can be indexed.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a file is there, or two contigs would share a name.
+    StoreError
+        If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, warnings
+    >>> warnings.simplefilter("ignore")  # of an index, without pysam
+    >>> variants = pd.DataFrame(
+    ...     {"chrom": "6", "pos": [9, 4], "id": ".", "ref": "A", "alt": "C"}
+    ... )
+    >>> path = Path(tempfile.mkdtemp(), "pc2")
+    >>> write_pc_tables(path, variants, [[0.5, 1.0], [0.25, 2.0]])[0].name
+    'chr6.tsv.gz'
+    >>> read_pc_tables(path)[["pos", "pc0", "pc1"]].values.tolist()
+    [[4.0, 0.25, 2.0], [9.0, 0.5, 1.0]]
+    """
+    values = np.asarray(components, dtype=np.float32)
+    if values.ndim != 2 or len(values) != len(table):
+        msg = f"components have shape {values.shape}, the table has {len(table)} rows"
+        raise InputError(msg)
+    folder = Path(folder).expanduser()
+    files = _file_names(pd.unique(table["chrom"]).tolist())
+    if not folder.parent.is_dir():
+        msg = f"there is no folder {folder.parent} for {folder.name}"
+        raise InputError(msg)
+    if folder.exists():
+        for name in files.values():
+            check_output(folder / name, overwrite=overwrite)
+    folder.mkdir(exist_ok=True)
+    names = [f"PC{i}" for i in range(values.shape[1])]
+    for chrom, name in files.items():
+        rows = np.flatnonzero((table["chrom"] == chrom).to_numpy())
+        rows = rows[np.argsort(table["pos"].to_numpy()[rows], kind="stable")]
+        part = table[list(KEYS)].iloc[rows].reset_index(drop=True)
+        numbers = pd.DataFrame(values[rows], columns=names)
+        with text_output(folder / name, overwrite=overwrite) as write:
+            write("".join(f"{line}\n" for line in comments))
+            write("\t".join([*HEADER, *names]) + "\n")
+            lines = pd.concat([part, numbers], axis=1)
+            for span in chunks_of(len(lines), len(names)):
+                write(as_text(lines.iloc[span]))
+        index(folder / name, part)
+    return [folder / name for name in files.values()]
+
+
+def read_pc_tables(path: str | PathLike[str]) -> pd.DataFrame:
+    """Read tables of components, ours or published ones.
+
+    Parameters
+    ----------
+    path : path
+        A table, or a folder of tables named ``*.tsv.gz`` or ``*.tsv``.
+
+    Returns
+    -------
+    DataFrame
+        chrom, pos (1-based), id, ref, alt, and ``pc0`` onwards, whether the file
+        counts them from 0 or from 1; of a folder, files in the order of their names.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the columns are others.
+    """
+    given = Path(path).expanduser()
+    files = [given]
+    if given.is_dir():
+        files = sorted([*given.glob("*.tsv.gz"), *given.glob("*.tsv")])
+    if not files or not files[0].is_file():
+        msg = f"there are no tables of components at {given}"
+        raise InputError(msg)
+    return pd.concat([_read_table(file) for file in files], ignore_index=True)
+
+
+def pca_tables(
+    scores: ScoreStore,
+    folder: str | PathLike[str],
+    *,
+    score: str | None = None,
+    n_components: int = 20,
+    comments: Sequence[str] = _CAUTION,
+    overwrite: bool = False,
+) -> VariantPCA:
+    """Fit components on a store of scores, and write them for each of its variants.
+
+    Parameters
+    ----------
+    scores : ScoreStore
+    folder : path
+        As for :func:`write_pc_tables`.
+    score : str, optional
+        Which of several; the first by default.
+    n_components : int, default=20
+    comments, overwrite
+        As for :func:`write_pc_tables`.
+
+    Returns
+    -------
+    VariantPCA
+        Fitted on all rows or, of more than 50,000, on so many that are evenly spaced.
+
+    Raises
+    ------
+    InputError
+        If there is no such score, or there are too few rows or targets.
+    """
+    columns = _columns_of(scores, score)
+    usable = np.flatnonzero(scores.reasons() == "")
+    step = -(-len(usable) // FIT_ROWS) or 1
+    pca = VariantPCA(n_components).fit(scores.read(usable[::step])[:, columns])
+    parts = [pca.transform(values[:, columns]) for _, values in scores.iterate()]
+    write_pc_tables(
+        folder,
+        scores.table(),
+        np.concatenate(parts),
+        comments=comments,
+        overwrite=overwrite,
+    )
+    return pca
+
+
+def _columns_of(scores: ScoreStore, score: str | None) -> slice:
+    names, n_targets = scores.scores, len(scores.targets)
+    if score is not None and score not in names:
+        msg = f"score={score!r} is not in the store; it has {', '.join(names)}"
+        raise InputError(msg)
+    first = 0 if score is None else names.index(score) * n_targets
+    return slice(first, first + n_targets)
+
+
+def _file_names(chroms: list[str]) -> dict[str, str]:
+    """Return the files of contigs: ``chr`` in front, no letters a system refuses."""
+    plain = {chrom: re.sub(r"[^\w.\-]", "_", chrom) for chrom in chroms}
+    files = {
+        chrom: f"{'' if name.startswith('chr') else 'chr'}{name}.tsv.gz"
+        for chrom, name in plain.items()
+    }
+    if len({*files.values()}) < len(files):
+        msg = f"contigs {first_few(chroms)} would share files; name each in one way"
+        raise InputError(msg)
+    return files
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    table = read_text(file)[1]
+    names = [str(name).upper() for name in table.columns]
+    if names[:5] != [name.removeprefix("#") for name in HEADER]:
+        msg = f"{file} begins with columns {first_few(names)}, expected {HEADER}"
+        raise InputError(msg)
+    numbers = [name.removeprefix("PC") for name in names[5:]]
+    counted = [str(i) for i in range(len(numbers) + 1)]
+    if not numbers or numbers not in (counted[:-1], counted[1:]):
+        msg = f"{file} has columns {first_few(names[5:])}, expected PC0, PC1 and so on"
+        raise InputError(msg)
+    return table.set_axis([*KEYS, *(f"pc{i}" for i in range(len(numbers)))], axis=1)
