@@ -127,14 +127,8 @@ class Job:
 
     def warn_about_windows(self, stacklevel: int = 5) -> None:
         """Warn about windows that are filled up with N, or are mostly N."""
-        table, labels = self.layout.table, self.layout.labels
-        good = (table["reason"] == "").to_numpy()
-        if "off_edge" in table:
-            rows = np.flatnonzero(table["off_edge"] & good)
-            if len(rows):
-                shown = first_few([labels[row] for row in rows])
-                msg = f"windows that leave their chromosome, filled up with N: {shown}"
-                warn(msg, WindowWarning, stacklevel)
+        warn_about_edges(self.layout, stacklevel + 1)
+        labels = self.layout.labels
         n_fraction = np.nan_to_num(self.scanned.n_fraction)
         rows = np.flatnonzero(n_fraction > self.max_n_fraction)
         if len(rows):
@@ -153,6 +147,19 @@ class Job:
         if regions is None:
             return table
         return pd.concat([table, regions[["start", "end", "strand", "tss"]]], axis=1)
+
+
+def warn_about_edges(layout: Layout, stacklevel: int = 4) -> None:
+    """Warn about windows that leave their chromosome."""
+    table = layout.table
+    if "off_edge" not in table:
+        return
+    rows = np.flatnonzero(table["off_edge"] & (table["reason"] == ""))
+    if len(rows):
+        labels = layout.labels
+        shown = first_few([labels[row] for row in rows])
+        msg = f"windows that leave their chromosome, filled up with N: {shown}"
+        warn(msg, WindowWarning, stacklevel)
 
 
 def resolve(given: Parameters, X: Any) -> Samples:

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.job import warn_about_edges
 from enformer_features.estimators.parameters import (
     ON_ERROR,
     backend_of,
@@ -25,6 +26,7 @@ from enformer_features.genomics.regions import raise_bad_rows
 from enformer_features.genomics.variants import (
     ON_MISMATCH,
     OnMismatch,
+    describe_counts,
     prepare_variants,
     variant_table,
 )
@@ -136,21 +138,23 @@ class VariantEffect(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> import warnings
-    >>> from enformer_features import EnformerEmbedder, make_toy_genome
-    >>> from enformer_features.exceptions import UntrainedWeightsWarning
-    >>> import pandas as pd, tempfile
+    >>> import pathlib, tempfile, warnings
+    >>> import pandas as pd
+    >>> from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
     >>> warnings.simplefilter("ignore", UntrainedWeightsWarning)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     toy = make_toy_genome(folder)
-    ...     embedder = EnformerEmbedder(
-    ...         "untrained-tiny", genome=toy.genome, sequence_length=2048
-    ...     )
-    ...     variants = pd.DataFrame(
-    ...         {"chrom": ["chr1"], "pos": [5001], "ref": ["N"], "alt": ["<DEL>"]}
-    ...     )
-    ...     VariantEffect(embedder).transform(variants).shape
-    (1, 192)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> fasta = pathlib.Path(folder.name, "toy.fa")
+    >>> _ = fasta.write_text(">chr1\n" + "GATTACA" * 1_000)
+    >>> embedder = EnformerEmbedder(
+    ...     "untrained-tiny", genome=fasta, sequence_length=2048
+    ... )
+    >>> variants = pd.DataFrame(
+    ...     {"chrom": "chr1", "pos": [3502, 3503], "ref": "A", "alt": ["C", "<DEL>"]}
+    ... )
+    >>> effects = VariantEffect(embedder, on_mismatch="skip").transform(variants)
+    >>> effects.shape, bool((effects[0] != 0).any())
+    ((2, 192), True)
+    >>> folder.cleanup()
     """
 
     def __init__(
@@ -269,6 +273,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         )
         if self.on_error == "raise":
             raise_bad_rows(_but_skipped(table), "variants")
+        _refuse_none(table)
         rows = np.flatnonzero((table["reason"] == "").to_numpy())
         good = table.iloc[rows]
         layout = lay_out_variants(good, genome, embedder, snap_bp=self.snap_bp)
@@ -280,6 +285,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         table = _with_windows(table, rows, layout, good, recipe)
         if self.on_error == "raise":
             raise_bad_rows(_but_skipped(table), "variants")
+        warn_about_edges(layout)
         kept = layout.good_rows
         windows, good = layout.table.iloc[kept], good.iloc[kept]
         numbers = number_windows(good, windows)
@@ -432,6 +438,12 @@ def _check_snap(snap_bp: object) -> None:
         raise InputError(msg)
 
 
+def _refuse_none(table: pd.DataFrame) -> None:
+    if (table["reason"] != "").all():
+        msg = f"no variant can be scored: {describe_counts(table)}"
+        raise InputError(msg)
+
+
 def _but_skipped(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table without the reasons of alleles that are skipped anyway."""
     skipped = table["reason"].str.partition(":")[0].isin(SKIPPED_CLASSES)
@@ -452,6 +464,16 @@ def _with_bins(
         "outside: the variant lies outside its window; pair it with genes nearer to it"
     )
     reasons = dict.fromkeys(np.flatnonzero(outside).tolist(), text)
+    if recipe.pools[0].bins == "region":
+        own = layout.region_bins(geometry)
+        assert own is not None
+        past = (own[:, 0] < 0) | (own[:, 1] > geometry.n_bins)
+        reasons |= {
+            row: f"outside: the variant's bins {own[row, 0]} to {own[row, 1] - 1} are "
+            f"not among the kept bins 0 to {geometry.n_bins - 1}; use a smaller "
+            "snap_bp, a nearer gene, or bins='all'"
+            for row in np.flatnonzero(past & ~outside).tolist()
+        }
     layout = layout.with_reasons(reasons, raising=False)
     return layout.pool_bins(recipe.pools, geometry, raising=False)
 

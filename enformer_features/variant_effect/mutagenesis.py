@@ -79,7 +79,7 @@ def saturation_mutagenesis(
     strand: str = "+",
     **options: Any,
 ) -> Mutagenesis:
-    """Substitute every base of a region, in one window.
+    r"""Substitute every base of a region, in one window.
 
     Parameters
     ----------
@@ -108,17 +108,19 @@ def saturation_mutagenesis(
 
     Examples
     --------
-    >>> import tempfile, warnings
-    >>> from enformer_features import EnformerEmbedder, make_toy_genome
-    >>> warnings.simplefilter("ignore")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     toy = make_toy_genome(folder)
-    ...     embedder = EnformerEmbedder(
-    ...         "untrained-tiny", genome=toy.genome, sequence_length=2048
-    ...     )
-    ...     ism = saturation_mutagenesis(embedder, "chr1:20001-20002")
-    >>> ism.effects.shape
-    (2, 4, 192)
+    >>> import pathlib, tempfile, warnings
+    >>> from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
+    >>> warnings.simplefilter("ignore", UntrainedWeightsWarning)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> fasta = pathlib.Path(folder.name, "toy.fa")
+    >>> _ = fasta.write_text(">chr1\n" + "GATTACA" * 1_000)
+    >>> embedder = EnformerEmbedder(
+    ...     "untrained-tiny", genome=fasta, sequence_length=2048
+    ... )
+    >>> ism = saturation_mutagenesis(embedder, "chr1:3501-3502")
+    >>> ism.ref, ism.effects.shape
+    ('GA', (2, 4, 192))
+    >>> folder.cleanup()
     """
     embedder, _ = split_model(model)
     chrom, start, ref = _bases(region, embedder)

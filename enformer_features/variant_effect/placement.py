@@ -119,7 +119,7 @@ def bins_of_variants(
     start = table["start"].to_numpy(np.int64)
     return bins_of_intervals(
         start,
-        start + table["norm_ref"].str.len().to_numpy(np.int64),
+        start + np.array([len(ref) for ref in table["norm_ref"]], dtype=np.int64),
         windows["window_start"].to_numpy(np.int64),
         windows["window_end"].to_numpy(np.int64),
         (windows["read_strand"] == "-").to_numpy(),
@@ -135,7 +135,7 @@ def number_windows(table: pd.DataFrame, windows: pd.DataFrame) -> Integers:
     own = np.where(table["ref_matches"], -1, np.arange(len(table)))
     keys = [windows[name] for name in ("chrom", "window_start", "read_strand")]
     numbers = pd.DataFrame(dict(enumerate([*keys, own]))).groupby([0, 1, 2, 3])
-    return numbers.ngroup().to_numpy(np.int64)
+    return np.asarray(numbers.ngroup(), dtype=np.int64)
 
 
 class VariantReads:
