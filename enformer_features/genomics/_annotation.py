@@ -45,13 +45,12 @@ def new_header(
 ) -> Iterator[bytes]:
     """Yield the old lines but those of replaced keys, with new ones before the last."""
     *old, last = header
-    for line in old:
-        match = _INFO_LINE.match(line)
-        if match is None or match[1] not in replaced:
-            yield line
+    matches = [(line, _INFO_LINE.match(line)) for line in old]
+    kept = [line for line, match in matches if not match or match[1] not in replaced]
+    yield from kept
     line_end = last[len(last.rstrip(b"\r\n")) :] or b"\n"
     for line in dict.fromkeys(text.encode() + line_end for text in added):
-        if line not in old:
+        if line not in kept:
             yield line
     yield last
 
