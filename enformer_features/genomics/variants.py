@@ -132,13 +132,17 @@ def variant_table(X: pd.DataFrame) -> pd.DataFrame:
         "allele": np.ones(len(X), np.int64),
         "reason": no_reasons(len(X)),
     }
-    if "gene" in given:
-        columns["gene"] = names(given["gene"])
-    for column in ("record", "allele", "tss", "distance"):
+    for column in ("record", "allele"):
         if column in given:
             columns[column] = integers(given[column], column, faults)
+    if "gene" in given:
+        columns["gene"] = names(given["gene"])
+    if "tss" in given:
+        columns["tss"] = integers(given["tss"], "tss", faults)
     if "strand" in given:
         columns["strand"] = strands(given["strand"], faults)
+    if "distance" in given:
+        columns["distance"] = integers(given["distance"], "distance", faults)
     reasons = names(given["reason"]) if "reason" in given else columns["reason"]
     note(reasons, faults != "", lambda row: f"{BAD_ROW}: {faults[row]}")
     ref, alt = note_alleles(columns["ref"], columns["alt"], reasons)
