@@ -199,7 +199,7 @@ def _fill_folder(adata: AnnData, folder: Path, fill: Callable[..., None]) -> Non
     from zarr.errors import ZarrUserWarning
 
     root = zarr.open_group(folder, mode="w-", zarr_format=3)
-    write_elem(root, "/", adata)
+    write_elem(root, "/", adata, dataset_kwargs={"shards": None})
     n_rows, n_columns = adata.shape
     chunk = next(chunks_of(max(n_rows, 1), n_columns)).stop
 

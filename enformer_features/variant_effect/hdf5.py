@@ -318,7 +318,7 @@ def _write_table(file: Any, table: pd.DataFrame, alleles: tuple[str, str]) -> No
 
 def _write_texts(file: Any, key: str, texts: pd.Series) -> None:
     """Write texts of one width, packed, so that one long allele costs little."""
-    width = max(1, int(texts.map(lambda text: len(str(text).encode())).max() or 1))
+    width = max((len(str(text).encode()) for text in texts), default=1) or 1
     array = file.create_dataset(
         key,
         shape=(len(texts),),

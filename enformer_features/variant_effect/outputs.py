@@ -318,7 +318,7 @@ def _check_n_targets(n_targets: int) -> None:
 def _fields(job: ScoringJob) -> list[InfoField]:
     """Return the keys of scores, and last that of the reason."""
     has_genes = "gene" in job.table
-    form = "; by gene, as gene:value|gene:value" if has_genes else ""
+    form = "; by gene, as gene|value&gene|value" if has_genes else ""
     scored = [(score, target) for score in job.scores for target in job.targets]
     ids = info_ids([f"{score}_{target}" for score, target in scored])
     fields = [
@@ -342,8 +342,9 @@ def _rows(scores: Scores, job: ScoringJob) -> Iterator[_Row]:
     genes = table["gene"].tolist() if "gene" in table else [None] * len(table)
     for rows, values in scores.iterate():
         for row, numbers in zip(range(rows.start, rows.stop), values, strict=True):
-            gene = None if genes[row] is None else re.sub(r"[:|]", "_", str(genes[row]))
-            yield _Row(records[row], alleles[row], gene, numbers, str(reasons[row]))
+            gene = None if genes[row] is None else re.sub(r"[|&]", "_", str(genes[row]))
+            reason = str(reasons[row]).partition(":")[0]  # in few words
+            yield _Row(records[row], alleles[row], gene, numbers, reason)
 
 
 def _by_allele(
@@ -360,7 +361,7 @@ def _entries(fields: list[InfoField], rows: list[_Row]) -> dict[str, Value]:
         values: list[Value] = [*rows[0].numbers.tolist(), rows[0].reason]
     else:
         texts = [_as_texts(fields, row) for row in rows]
-        values = ["|".join(filter(None, column)) for column in zip(*texts, strict=True)]
+        values = ["&".join(filter(None, column)) for column in zip(*texts, strict=True)]
     return dict(zip([field.id for field in fields], values, strict=True))
 
 
@@ -368,4 +369,4 @@ def _as_texts(fields: list[InfoField], row: _Row) -> list[str]:
     """Return the values of one gene with its name in front; "" for none."""
     numbers = [str(number).removesuffix(".0") for number in row.numbers]
     texts = ["" if number == "nan" else number for number in numbers]
-    return [f"{row.gene}:{text}" if text else "" for text in [*texts, row.reason]]
+    return [f"{row.gene}|{text}" if text else "" for text in [*texts, row.reason]]

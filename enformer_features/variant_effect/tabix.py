@@ -115,12 +115,11 @@ def read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
     comments: list[str] = []
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for line in file:
-                if not line.startswith("##"):
-                    break
+            while (line := file.readline()).startswith("##"):
                 comments.append(line.rstrip("\n"))
-            else:
-                line = ""
+            if not line:
+                msg = "it has no header"
+                raise ValueError(msg)
             names = line.removeprefix("#").rstrip("\n").split("\t")
             numbers = [name for name in names if name.lower() not in _TEXT]
             table = pd.read_csv(
