@@ -16,7 +16,7 @@ Value = str | float | int | None
 TYPES = ("Float", "Integer", "String")
 MISSING = "."
 _ID = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*")
-_RESERVED = re.compile(r"[%;=,:\s]")
+_RESERVED = re.compile(r"[%;=,\s]")
 
 
 @dataclass(frozen=True)

@@ -495,6 +495,12 @@ def pair_with_genes(
         If genes are bad rows or lack a tss, if a length is not positive, or if
         variants and genes have no contig in common.
 
+    Notes
+    -----
+    The window of a gene that is read as its reverse complement lies one base to the
+    right, ``[tss + 1 - length / 2, tss + 1 + length / 2)``. Pairs are those of the
+    forward window; only variants at its very first or last base can differ.
+
     Examples
     --------
     >>> import pandas as pd
@@ -518,7 +524,7 @@ def pair_with_genes(
             "positive, even numbers of bp"
         )
         raise InputError(msg)
-    table = variants.copy() if "start" in variants else variant_table(variants)
+    table = _as_table(variants)
     starts = table.get("start", table["pos"] - 1).to_numpy(np.int64)
     near = check_genes(genes)
     row, gene = neighbours(table["chrom"], starts, near, int(width) // 2)
@@ -552,7 +558,12 @@ def unpaired(variants: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         The rows of the variant table without a pair, in order; their number is
         ``len`` of it. See the example of `pair_with_genes`.
     """
-    table = variants if "start" in variants else variant_table(variants)
+    table = _as_table(variants)
     key = ["chrom", "pos", "ref", "alt", "record", "allele"]
     paired = pd.MultiIndex.from_frame(pairs[key].drop_duplicates())
     return table[~pd.MultiIndex.from_frame(table[key]).isin(paired)]
+
+
+def _as_table(variants: pd.DataFrame) -> pd.DataFrame:
+    """Take prepared variants as they are, and bring others into one form."""
+    return variants if "norm_ref" in variants else variant_table(variants)

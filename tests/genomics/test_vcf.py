@@ -217,6 +217,22 @@ def test_any_lines_give_a_table_or_a_clear_error(tmp_path_factory, lines):
     pd.testing.assert_frame_equal(variant_table(table), table)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(CELLS, min_size=3, max_size=6).map("\t".join), max_size=4))
+def test_a_copy_of_any_readable_file_reads_the_same(tmp_path_factory, lines):
+    path, out = (tmp_path_factory.getbasetemp() / f"{name}.vcf" for name in "ab")
+    text = "\n".join(f"chr1\t7\t{line}\t.\t.\tA=1\t" for line in lines)
+    path.write_bytes((HEADER + text).encode("utf-8", "replace"))
+    try:
+        table = read_vcf(path)
+    except InputError:
+        return
+    keys = table[["record", "allele"]].itertuples(index=False)
+    annotate_vcf(path, out, FIELDS[:1], ((*key, {"SAD": 0.5}) for key in keys))
+    pd.testing.assert_frame_equal(read_vcf(out), table)
+    assert out.read_bytes().count(b"SAD=0.5") == table["record"].nunique()
+
+
 # --- writing values into a copy
 
 
