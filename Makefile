@@ -1,7 +1,7 @@
 # One command each; none needs an active environment, they make .venv themselves.
 # PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
 
-.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-validate train-mini clean
+.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-variants bench-validate train-mini clean
 export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
@@ -36,6 +36,9 @@ bench-storage: .venv/.with-test  ## rows and megabytes per second of the stores;
 
 bench-ridge: .venv/.with-test  ## the ridge head at 20,000 rows, beside scikit-learn's; 4 minutes
 	.venv/bin/python benchmarks/ridge.py --out benchmarks/RIDGE.md
+
+bench-variants: .venv/.with-bench  ## variants against enformer-pytorch; 15 minutes
+	.venv/bin/python benchmarks/variants.py --out benchmarks/VARIANTS.md
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py

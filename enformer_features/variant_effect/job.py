@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,19 +193,38 @@ class VariantJob:
 
     def _score(self, members: Integers) -> Floats:
         """Score members of ``rows``, in the order given; windows are run once."""
-        forward = self._forward()
-        of_window: dict[int, list[int]] = {}
-        for member in members.tolist():
-            of_window.setdefault(int(self.numbers[member]), []).append(member)
-        found: dict[int, Any] = {}
-        for window, of_this in of_window.items():
-            alleles = forward.run(self.reads, window, list(dict.fromkeys(of_this)))
-            for member, ref, d in alleles:
-                found[member] = self._read(member, ref, d, forward.span[0])
+        first = self.span[0]
+        found = {
+            member: self._read(member, ref, d, first)
+            for member, ref, d in self.alleles(members)
+        }
         rows = [found[member] for member in members.tolist()]
         if self.head is None:
             return np.stack(rows)
         return self._predict(np.stack([row[0] for row in rows]), rows)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The kept bins that are computed, half-open."""
+        return self.recipe.span(self.bins, flips=self.reads.flips)
+
+    def alleles(
+        self, members: Sequence[int] | Integers
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the bins of some members of ``rows``, window by window.
+
+        Yields
+        ------
+        member : int
+        reference, difference : Tensor, shape (bins, features)
+            Bins of the span; ``alt`` is their sum.
+        """
+        forward = self._forward()
+        of_window: dict[int, list[int]] = {}
+        for member in dict.fromkeys(map(int, members)):
+            of_window.setdefault(int(self.numbers[member]), []).append(member)
+        for window, of_this in of_window.items():
+            yield from forward.run(self.reads, window, of_this)
 
     def _forward(self) -> AlleleForward:
         digest = weights_digest(self.embedder.weights)
@@ -218,7 +237,7 @@ class VariantJob:
         return AlleleForward(
             self.recipe,
             prepared_once(module, backend.precision),
-            self.recipe.span(self.bins, flips=self.reads.flips),
+            self.span,
             batch_size=resolve_batch_size(
                 backend.batch_size,
                 backend.device,

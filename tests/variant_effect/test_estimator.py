@@ -112,7 +112,7 @@ def test_every_bin_of_a_difference_is_exact_in_float64(letters, embedder, output
 
 def _float64_difference(embedder, variants):
     job = VariantEffect(embedder).job(variants)
-    ((_, _, d),) = job._forward().run(job.reads, 0, [0])
+    ((_, _, d),) = job.alleles([0])
     return d.numpy()
 
 
@@ -149,7 +149,7 @@ def test_aligned_indels_join_the_bins_of_both_frames(letters, embedder):
     left = exact_bins(encode(edited[start : start + LENGTH])) - reference
     moved = start - 29
     right = exact_bins(encode(edited[moved : moved + LENGTH])) - reference
-    ((_, _, d),) = job._forward().run(job.reads, 0, [0])
+    ((_, _, d),) = job.alleles([0])
     low = (p - start) // 128 - 10
     high = -(-(p + n - start) // 128) - 10
     half = (left[low:high] + right[low:high]) / 2
