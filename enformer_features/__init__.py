@@ -73,6 +73,12 @@ if TYPE_CHECKING:
     from enformer_features.genomics.genes import align, read_genes
     from enformer_features.genomics.genome import Genome
     from enformer_features.genomics.regions import read_regions
+    from enformer_features.genomics.variants import (
+        pair_with_genes,
+        unpaired,
+        variant_table,
+    )
+    from enformer_features.genomics.vcf import read_vcf
     from enformer_features.inference.pooling import Pool, expecto_kernels
     from enformer_features.inference.tracks import (
         TrackSelection,
@@ -84,6 +90,9 @@ if TYPE_CHECKING:
     from enformer_features.model.handle import ModelHandle
     from enformer_features.storage.export import write_h5ad
     from enformer_features.training.tuning.regressor import EnformerRegressor
+    from enformer_features.variant_effect.estimator import VariantEffect
+    from enformer_features.variant_effect.mutagenesis import saturation_mutagenesis
+    from enformer_features.variant_effect.pca import VariantPCA
 
 __version__ = "0.1.0"
 
@@ -117,6 +126,8 @@ __all__ = [
     "TrainedRegionSplit",
     "TrainingMean",
     "UntrainedWeightsWarning",
+    "VariantEffect",
+    "VariantPCA",
     "WeightsError",
     "WindowOverlapSplit",
     "align",
@@ -133,19 +144,24 @@ __all__ = [
     "median_scorer",
     "mlp_head",
     "open_embedding_store",
+    "pair_with_genes",
     "plan_store",
     "pls_head",
     "read_expecto",
     "read_genes",
     "read_regions",
     "read_tracks",
+    "read_vcf",
     "ridge_head",
+    "saturation_mutagenesis",
     "save_model",
     "score_across_genes",
     "score_across_tissues",
     "select_tracks",
     "standard_baselines",
+    "unpaired",
     "untrained",
+    "variant_table",
     "write_h5ad",
     "xgboost_head",
 ]
@@ -172,6 +188,8 @@ _MODULES = {
     "TrackSelector": "estimators.track_selector",
     "TrainedRegionSplit": "estimators.splits.rules",
     "TrainingMean": "estimators.controls",
+    "VariantEffect": "variant_effect.estimator",
+    "VariantPCA": "variant_effect.pca",
     "WindowOverlapSplit": "estimators.splits.rules",
     "align": "genomics.genes",
     "elastic_net_head": "estimators.heads",
@@ -187,19 +205,24 @@ _MODULES = {
     "median_scorer": "estimators.metrics",
     "mlp_head": "estimators.heads",
     "open_embedding_store": "estimators.embedding_store",
+    "pair_with_genes": "genomics.variants",
     "plan_store": "estimators.embedding_store",
     "pls_head": "estimators.heads",
     "read_expecto": "genomics.expecto",
     "read_genes": "genomics.genes",
     "read_regions": "genomics.regions",
     "read_tracks": "inference.tracks",
+    "read_vcf": "genomics.vcf",
     "ridge_head": "estimators.heads",
+    "saturation_mutagenesis": "variant_effect.mutagenesis",
     "save_model": "estimators.persistence",
     "score_across_genes": "estimators.metrics",
     "score_across_tissues": "estimators.metrics",
     "select_tracks": "inference.tracks",
     "standard_baselines": "estimators.evaluation.run",
+    "unpaired": "genomics.variants",
     "untrained": "estimators.controls",
+    "variant_table": "genomics.variants",
     "write_h5ad": "storage.export",
     "xgboost_head": "estimators.heads",
 }

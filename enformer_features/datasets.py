@@ -13,6 +13,7 @@ import pandas as pd
 
 from enformer_features.exceptions import InputError
 from enformer_features.genomics.encoding import decode, encode, reverse_complement
+from enformer_features.genomics.genome import open_genome
 from enformer_features.storage.files import atomic_write, check_output
 
 Codes = npt.NDArray[np.uint8]
@@ -167,6 +168,57 @@ def write_toy_tables(
         for name, table in tables.items()
     )
     return genes, expression
+
+
+def write_toy_variants(
+    toy: ToyData, folder: str | PathLike[str], *, overwrite: bool = False
+) -> Path:
+    r"""Write a VCF of changes around the starts of some genes.
+
+    At every tenth gene a substitution at the TSS and an insertion of three letters
+    40 bp further along the genome; last a deletion that is only named (``<DEL>``).
+
+    Parameters
+    ----------
+    toy : ToyData
+        What :func:`make_toy_genome` returns.
+    folder : path
+        Where ``variants.vcf`` goes; made if it does not exist.
+    overwrite : bool, default=False
+        Whether a file of other content may be replaced.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file exists with other content.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     variants = write_toy_variants(make_toy_genome(folder), folder)
+    ...     print(variants.read_text().splitlines()[2].split("\t")[2:5])
+    ['gene_0001_tss', 'T', 'G']
+    """
+    genome = open_genome(toy.genome)
+    records = []
+    for name, chrom, tss in toy.genes[["chrom", "tss"]].iloc[::10].itertuples():
+        ref = decode(genome.fetch(chrom, tss, tss + 1))
+        alt = "ACGT"["ACGT".index(ref) - 1]
+        records.append((chrom, tss + 1, f"{name}_tss", ref, alt))
+        ref = decode(genome.fetch(chrom, tss + 40, tss + 41))
+        records.append((chrom, tss + 41, f"{name}_insertion", ref, f"{ref}GAT"))
+    last = (*records[-1][:2], "named", records[-1][3], "<DEL>")
+    lines = ["##fileformat=VCFv4.3", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    for record in [*records, last]:
+        lines.append("\t".join(map(str, record)) + "\t.\tPASS\t.")
+    text = "\n".join(lines) + "\n"
+    return _write_text(Path(folder) / "variants.vcf", text, overwrite)
 
 
 def _check_sizes(

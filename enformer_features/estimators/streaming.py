@@ -323,7 +323,7 @@ def stream_h5ad(output: Output, path: Path) -> npt.NDArray[np.object_]:
     StoreError
         When writing fails, or a value does not fit into float16.
     """
-    import h5py  # type: ignore[import-untyped]
+    import h5py
     from anndata.io import write_elem
 
     from enformer_features.storage.files import atomic_write

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from enformer_features.datasets import make_toy_genome, write_toy_tables
+from enformer_features.datasets import (
+    make_toy_genome,
+    write_toy_tables,
+    write_toy_variants,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 BLOCKS = re.findall(r"```console\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
@@ -24,7 +28,9 @@ def essence(line):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("example")
-    write_toy_tables(make_toy_genome(folder), folder)
+    toy = make_toy_genome(folder)
+    write_toy_tables(toy, folder)
+    write_toy_variants(toy, folder)
     return folder
 
 
@@ -46,5 +52,5 @@ def test_the_page_sets_up_what_the_examples_need(folder, tmp_path, monkeypatch):
     code = shlex.split(setup.splitlines()[0])[-1]
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    for name in ("genome.fa", "genes.tsv", "expression.tsv"):
+    for name in ("genome.fa", "genes.tsv", "expression.tsv", "variants.vcf"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()

@@ -1,0 +1,415 @@
+"""``enformer-features variants``: a VCF to scores of what its alleles change."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enformer_features.cli.console import (
+    OK,
+    PARTIAL,
+    add_common,
+    note,
+    progress,
+    say,
+    show,
+    when_stopped,
+)
+from enformer_features.cli.options import (
+    add_gene_starts,
+    add_outputs,
+    add_settings,
+    make_embedder,
+    settings,
+    whole_numbers,
+)
+from enformer_features.cli.outputs import add_writing
+from enformer_features.exceptions import InputError, first_few
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    from enformer_features.estimators.embedder import EnformerEmbedder
+    from enformer_features.variant_effect.estimator import VariantEffect
+    from enformer_features.variant_effect.job import VariantJob
+    from enformer_features.variant_effect.store import ScoreStore
+
+SUFFIXES = (".tsv", ".tsv.gz", ".vcf", ".vcf.gz", ".h5ad", ".zarr", ".h5")
+# Of the embedder: what a model may be read with, and what it was fitted on.
+_READING = ("strand", "shifts", "center", "contig_style")
+_FITTED = ("output", "organism", "tracks", "track_table", "track_pattern")
+_PLACES = ("genome", "weights", "device", "precision", "batch_size")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``variants``."""
+    parser.add_argument("vcf", metavar="VCF", help="plain, gzip or BGZF")
+    _add_model(parser)
+    add_settings(parser)
+    _add_variants(parser)
+    _add_network(parser)
+    _add_scores(parser)
+    group = parser.add_argument_group("result")
+    group.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        required=True,
+        help=f"{', '.join(SUFFIXES)}, told by the suffix",
+    )
+    group.add_argument(
+        "--pca",
+        metavar="FOLDER",
+        help="also write principal components of the (first) score, a table per "
+        "chromosome, fitted on at most 50,000 variants",
+    )
+    group.add_argument(
+        "--components", type=int, default=20, metavar="N", help="(default: 20)"
+    )
+    add_writing(group)
+    add_common(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "through a fitted head (default: the network's own tracks)"
+    )
+    group.add_argument("--model", metavar="FILE", help="what fit or save_model wrote")
+    group.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read a model that is a pickle, which can run any code",
+    )
+
+
+def _add_variants(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("variants and genes")
+    group.add_argument(
+        "--on-mismatch",
+        help="REF is not what the genome has: error, skip, or flag and score as the "
+        "file says (default: error)",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse alleles that cannot be scored (symbolic, breakends, ...) instead "
+        "of skipping and counting them",
+    )
+    group.add_argument(
+        "--gene-table",
+        metavar="FILE",
+        help="GTF, GFF3, TSV or CSV: score each variant once for every gene whose "
+        "window holds it, at the gene's TSS and in its direction",
+    )
+    add_gene_starts(group)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is read")
+    add_outputs(group, default="tracks")
+    group.add_argument(
+        "--sequence-length",
+        type=int,
+        metavar="BP",
+        help="(default: what the weights were trained on; 196608 for the published)",
+    )
+    group.add_argument(
+        "--center", help="index of the centred base: base, bin, basenji (default: base)"
+    )
+    directions = group.add_mutually_exclusive_group()
+    directions.add_argument(
+        "--strand", help="match, ignore, average both directions (default: match)"
+    )
+    directions.add_argument(
+        "--rc",
+        dest="strand",
+        action="store_const",
+        const="average",
+        help="the same as --strand average",
+    )
+    group.add_argument(
+        "--shifts",
+        type=whole_numbers,
+        metavar="BP,BP",
+        help="average over moved windows, such as --shifts=1,0,-1 (default: 0)",
+    )
+    group.add_argument(
+        "--contig-style",
+        help="rename the chromosomes of the variants: ucsc (chr1), ensembl (1)",
+    )
+
+
+def _add_scores(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scores")
+    group.add_argument(
+        "--score",
+        action="append",
+        metavar="SCORE",
+        help="SAD, SAR, logSAD, D1, D2, max, REF, ALT; repeatable (default: SAD)",
+    )
+    group.add_argument("--aggregate", help="of bins: mean, sum (default: mean)")
+    group.add_argument(
+        "--bins",
+        type=_bins,
+        metavar="BINS",
+        help="auto, all, variant, tss, or a range relative to the middle bin, such as "
+        "--bins=-8:8 (default: auto: all, and tss with --gene-table)",
+    )
+    group.add_argument(
+        "--indels",
+        help="which bins of the two alleles are compared: left, center, aligned "
+        "(default: left, as published)",
+    )
+    group.add_argument(
+        "--snap-bp",
+        type=int,
+        metavar="BP",
+        help="centre windows on multiples of so many bp, so that neighbours share them "
+        "(default: 0: on the variant)",
+    )
+    group.add_argument(
+        "--difference-pass",
+        metavar="bfloat16",
+        help="carry the difference of the alleles through the network in bfloat16",
+    )
+    group.add_argument(
+        "--on-error",
+        help="rows that cannot be computed: raise, or nan and exit code 3 "
+        "(default: raise)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and write."""
+    from enformer_features.variant_effect.outputs import (
+        check_scores_path,
+        write_scores,
+    )
+    from enformer_features.variant_effect.store import partial_store, score_variants
+
+    target = _check_out(args)
+    effect = _effect(args)
+    rows, unpaired = _rows(args, effect)
+    job = effect.job(rows)
+    counts = _tell_counts(args, job, unpaired)
+    _check_components(args, job)
+    writing = {"source": args.vcf, "overwrite": args.overwrite}
+    check_scores_path(target, job, **writing)
+    if args.dry_run:
+        show(args, {**counts, **asdict(job.plan()), "would_write": _written(args)})
+        return OK
+    when_stopped(args, lambda: _way_on(target))
+    began = time.perf_counter()
+    store = score_variants(
+        job, partial_store(target), overwrite=args.overwrite, verbose=progress(args)
+    )
+    write_scores(store, job, target, **writing)
+    if args.pca:
+        _write_components(args, job, store)
+    failed = _failed(job, store)
+    store.remove()
+    summary = {
+        "out": str(target),
+        **counts,
+        "n_columns": len(job.names),
+        "failed": failed,
+        "pca": args.pca,
+        "weights_digest": job.provenance()["weights_digest"],
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    if args.json:
+        show(args, summary)
+    if failed:
+        note(args, f"rows that became NaN: {first_few([r['name'] for r in failed])}")
+    size = f"{len(job)} rows x {len(job.names)} scores"
+    note(args, f"{size} to {target}, {summary['seconds']:.1f} s")
+    return PARTIAL if failed else OK
+
+
+def _check_out(args: argparse.Namespace) -> Path:
+    """Check everything that is written, before any work."""
+    from enformer_features.cli.outputs import check_file
+    from enformer_features.variant_effect.outputs import check_scores_path
+
+    target = check_scores_path(args.out, source=args.vcf, overwrite=args.overwrite)
+    genome = settings(args).get("genome")
+    others = [args.model, args.gene_table, genome.value if genome else None]
+    if target.suffix != ".zarr":
+        check_file(args, args.out, [file for file in others if file])
+    if args.components < 1:
+        msg = f"--components {args.components} must be at least 1"
+        raise InputError(msg)
+    if args.pca:
+        _check_pca(args)
+    return target
+
+
+def _check_pca(args: argparse.Namespace) -> None:
+    folder = Path(args.pca).expanduser()
+    if folder.is_file() or not folder.absolute().parent.is_dir():
+        msg = f"--pca {args.pca} must be a folder, or a new one in a folder"
+        raise InputError(msg)
+    if not args.overwrite and any(folder.glob("*.tsv.gz")):
+        msg = f"{args.pca} holds tables; choose another folder, or overwrite=True"
+        raise InputError(msg)
+
+
+def _effect(args: argparse.Namespace) -> VariantEffect:
+    """Make the transformer that the options describe."""
+    from enformer_features.variant_effect.estimator import VariantEffect
+
+    names = ("aggregate", "bins", "indels", "snap_bp", "on_mismatch", "on_error")
+    given = {name: getattr(args, name) for name in (*names, "difference_pass")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.score:
+        scores = tuple(args.score)
+        given["score"] = scores[0] if len(scores) == 1 else scores
+    return VariantEffect(_model(args), **given)
+
+
+def _model(args: argparse.Namespace) -> EnformerEmbedder | Pipeline:
+    """Make an embedder of tracks, or load a model and read it as asked."""
+    if args.model is None:
+        args.output = args.output or "tracks"
+        return make_embedder(args)
+    from enformer_features.cli.predict import load_pipeline
+
+    fitted = [name for name in _FITTED if getattr(args, name) is not None]
+    if fitted:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in fitted)
+        msg = f"{flags}: {args.model} was fitted with its own"
+        raise InputError(msg)
+    places = {name: getattr(args, name) for name in _PLACES}
+    changes = {name: value for name, value in places.items() if value is not None}
+    model = load_pipeline(args, {**changes, "verbose": False})
+    reading = {name: getattr(args, name) for name in _READING}
+    model[0].set_params(
+        **{name: value for name, value in reading.items() if value is not None}
+    )
+    return model
+
+
+def _embedder_of(model: EnformerEmbedder | Pipeline) -> EnformerEmbedder:
+    from sklearn.pipeline import Pipeline
+
+    return model[0] if isinstance(model, Pipeline) else model
+
+
+def _rows(
+    args: argparse.Namespace, effect: VariantEffect
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Read variants; with genes, return the pairs, and the variants near none."""
+    from enformer_features.genomics.vcf import read_vcf
+
+    variants = read_vcf(args.vcf, strict=args.strict)
+    if not args.gene_table:
+        return variants, None
+    from enformer_features.estimators.parameters import window_length
+    from enformer_features.genomics.genes import read_genes
+    from enformer_features.genomics.genome import rename_contigs
+    from enformer_features.genomics.variants import pair_with_genes, unpaired
+
+    genes = read_genes(
+        args.gene_table,
+        tss=args.tss,
+        chrom=args.chrom_column,
+        missing_tss=args.missing_tss,
+    )
+    embedder = _embedder_of(effect.model)
+    for table in (variants, genes):  # the genome's names, before they are compared
+        table["chrom"] = rename_contigs(table["chrom"], embedder.contig_style)
+    length = window_length(embedder)
+    pairs = pair_with_genes(variants, genes, sequence_length=length)
+    if not len(pairs):
+        msg = (
+            f"none of {len(variants)} variants of {args.vcf} lies in a window of "
+            f"{length} bp around one of {len(genes)} genes of {args.gene_table}"
+        )
+        raise InputError(msg)
+    return pairs, unpaired(variants, pairs)
+
+
+def _tell_counts(
+    args: argparse.Namespace, job: VariantJob, unpaired: pd.DataFrame | None
+) -> dict[str, Any]:
+    """Print how many rows are scored, flagged and skipped, whatever is asked."""
+    from enformer_features.genomics.variants import describe_counts
+
+    classes = describe_counts(job.table).partition(": ")[2]
+    what = "variants" if unpaired is None else "pairs of a variant and a gene"
+    say(args, f"{len(job):,} {what}: {classes}")
+    counts = {"n_rows": len(job), "counts": job.counts}
+    if unpaired is None:
+        return counts
+    say(args, f"{len(unpaired):,} variants in no gene's window are not in the result")
+    return {**counts, "n_unpaired": len(unpaired)}
+
+
+def _check_components(args: argparse.Namespace, job: VariantJob) -> None:
+    """Refuse more components than there can be, before any work."""
+    n_usable = int((job.table["reason"] == "").sum())
+    most = min(n_usable, len(job.targets))
+    if args.pca and args.components > most:
+        msg = (
+            f"--components {args.components}: {n_usable} variants that can be scored x "
+            f"{len(job.targets)} targets have at most {most}"
+        )
+        raise InputError(msg)
+
+
+def _write_components(
+    args: argparse.Namespace, job: VariantJob, store: ScoreStore
+) -> None:
+    from enformer_features.variant_effect.caution import comment_lines
+    from enformer_features.variant_effect.pc_tables import pca_tables
+
+    pca_tables(
+        store,
+        args.pca,
+        n_components=args.components,
+        comments=comment_lines(job.provenance()),
+        overwrite=args.overwrite,
+    )
+
+
+def _failed(job: VariantJob, store: ScoreStore) -> list[dict[str, str]]:
+    """Return rows that became NaN because of ``--on-error nan``: not those skipped."""
+    import pandas as pd
+
+    from enformer_features.variant_effect.estimator import SKIPPED_CLASSES
+    from enformer_features.variant_effect.placement import variant_names
+
+    reasons = pd.Series(store.reasons())
+    is_skipped = reasons.str.partition(":")[0].isin(SKIPPED_CLASSES)
+    failed = ((reasons != "") & ~is_skipped).to_numpy()
+    names = variant_names(job.table[failed])
+    return [
+        {"name": name, "reason": str(reason)}
+        for name, reason in zip(names, reasons[failed], strict=True)
+    ]
+
+
+def _written(args: argparse.Namespace) -> list[str]:
+    return [args.out, *([args.pca] if args.pca else [])]
+
+
+def _way_on(target: Path) -> str:
+    from enformer_features.variant_effect.store import partial_store
+
+    kept = partial_store(target)
+    return f"finished rows are kept in {kept}*: to go on, run the command again"
+
+
+def _bins(text: str) -> str | tuple[int, int]:
+    low, colon, high = text.partition(":")
+    if not colon:
+        return text
+    try:
+        return int(low), int(high)
+    except ValueError as error:
+        msg = f"{text!r} is no range of bins such as -8:8"
+        raise argparse.ArgumentTypeError(msg) from error
