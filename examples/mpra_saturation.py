@@ -178,6 +178,13 @@ def held_out(
     predicted = np.full(len(effects), np.nan)
     for fold in np.unique(folds):
         train, test = (folds != fold) & is_trained, folds == fold
+        n_blocks = len(np.unique(blocks[train]))
+        if n_blocks < 5:
+            msg = (
+                f"{n_blocks} blocks of positions are left to train on, fewer than 5; "
+                "raise --limit, or lower --block-bp"
+            )
+            raise InputError(msg)
         lasso = lasso_head(cv=GroupKFold(5))
         fit_head(lasso, features[train], effects[train], blocks[train])
         predicted[test] = np.ravel(lasso.predict(features[test]))
@@ -291,6 +298,7 @@ def run(args: argparse.Namespace) -> None:
     print(scores.drop(columns="locus").round(3).to_string())
     print(f"\nover {scores['locus'].nunique()} loci, intervals from drawn loci:")
     print(summary(scores).round(3).to_string())
+    print("Folds are scored together: what predicts the mean comes out below 0.")
     print("Windows are the element and N: no flanking genome was read.")
     if args.weights in BUNDLED:
         print(f"{args.weights} is a small network: this says nothing of Enformer.")

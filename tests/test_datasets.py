@@ -16,8 +16,10 @@ from enformer_features.datasets import (
     ToyData,
     make_toy_genome,
     write_toy_tables,
+    write_toy_variants,
 )
 from enformer_features.exceptions import InputError
+from enformer_features.genomics.vcf import read_vcf
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -137,6 +139,18 @@ def test_written_tables_read_back(toy: ToyData, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(genes, sep="\t", index_col=0), toy.genes)
     read = pd.read_csv(expression, sep="\t", index_col="gene_id")
     pd.testing.assert_frame_equal(read, toy.expression, rtol=1e-5)
+
+
+def test_the_variants_have_the_letters_of_the_genome(tmp_path: Path) -> None:
+    toy = make_toy_genome(tmp_path, n_chromosomes=2, genes_per_chromosome=15)
+    genome = contigs(toy.genome)
+    table = read_vcf(write_toy_variants(toy, tmp_path))
+    assert len(table) == 2 * 3 + 1
+    for chrom, pos, ref in table[["chrom", "pos", "ref"]].itertuples(index=False):
+        assert genome[chrom][pos - 1] == ref
+    assert (table["reason"] != "").tolist() == [False] * 6 + [True]
+    starts = table["pos"].to_numpy()[:6:2] - 1
+    assert starts.tolist() == toy.genes["tss"].iloc[::10].tolist()
 
 
 @pytest.mark.parametrize(

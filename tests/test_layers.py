@@ -42,7 +42,7 @@ FOREIGN = {
     "inference": {"sklearn"},
 }
 LAZY = {"anndata", "xgboost", "matplotlib", "huggingface_hub", "dask"}
-LAZY |= {"peft", "pyBigWig", "skorch"}
+LAZY |= {"peft", "pyBigWig", "skorch", "pysam", "h5py"}
 
 TREES = {
     path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))

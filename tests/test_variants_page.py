@@ -37,7 +37,7 @@ def test_the_blocks_of_the_page_run_one_after_the_other(names, capsys):
     assert len(table) == 3
     assert table["SAD__human_0000"].notna().tolist() == [True, True, False]
     assert list(tissues["gene"].unique()) == [names["genes"].index[0]]
-    assert tissues[[f"prediction_{i}" for i in range(3)]].notna().sum().sum() == 6
+    assert tissues[list(names["rna"])].notna().sum().sum() == 6
     assert names["mutated"].effects.shape == (30, 4, 2)
 
 

@@ -279,6 +279,21 @@ def test_another_genome_is_told_and_may_be_flagged(cli, toy, vcf, tmp_path):
     assert read(out)["human_0000"].notna().sum() == 6
 
 
+def test_rows_that_cannot_be_placed_are_errors_or_nan(cli, toy, vcf, tmp_path):
+    more, out = tmp_path / "more.vcf", tmp_path / "scores.tsv"
+    more.write_text(vcf.read_text() + "chrUn\t9\tlost\tA\tC\t.\t.\t.\n")
+    options = ("variants", more, *toy.network, *TRACKS, "-o", out)
+    refused = cli(*options)
+    assert (refused.code, "chrUn" in refused.err) == (2, True)
+    done = cli(*options, "--on-error", "nan", "--json")
+    assert done.code == 3, done.err
+    (failed,) = json.loads(done.out)["failed"]
+    assert failed["name"] == "chrUn:9:A>C"
+    assert failed["reason"].startswith("unknown contig")
+    assert "rows that became NaN: chrUn:9:A>C" in done.err
+    assert read(out)["human_0000"].notna().tolist() == [True] * 5 + [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
