@@ -270,7 +270,8 @@ def _write_table(
         for rows, values in scores.iterate():
             numbers = pd.DataFrame(values, columns=job.names)
             left = table.iloc[rows].reset_index(drop=True)
-            write(as_text(pd.concat([left, numbers], axis=1)))
+            for text in as_text(pd.concat([left, numbers], axis=1)):
+                write(text)
     if target.suffix == ".gz":
         index(target, table, stacklevel=5)
 

@@ -19,7 +19,7 @@ from enformer_features.exceptions import InputError, first_few
 from enformer_features.storage.files import check_output
 from enformer_features.variant_effect.caution import CAUTION
 from enformer_features.variant_effect.pca import VariantPCA
-from enformer_features.variant_effect.store import ScoreStore, chunks_of
+from enformer_features.variant_effect.store import ScoreStore
 from enformer_features.variant_effect.tabix import (
     as_text,
     index,
@@ -103,9 +103,8 @@ def write_pc_tables(
         with text_output(folder / name, overwrite=overwrite) as write:
             write("".join(f"{line}\n" for line in comments))
             write("\t".join([*HEADER, *names]) + "\n")
-            lines = pd.concat([part, numbers], axis=1)
-            for span in chunks_of(len(lines), len(names)):
-                write(as_text(lines.iloc[span]))
+            for text in as_text(pd.concat([part, numbers], axis=1)):
+                write(text)
         index(folder / name, part)
     return [folder / name for name in files.values()]
 

@@ -22,6 +22,7 @@ from enformer_features.storage.files import atomic_write, check_output
 
 LAST_POSITION = 1 << 29  # of what a .tbi can index
 INDEX = ".tbi"
+PIECE_CELLS = 100_000  # what compresses into blocks copies a piece for each block
 _TEXT = {"chrom", "id", "ref", "alt", "reason", "gene", "strand", "kind"}
 _TEXT |= {"norm_ref", "norm_alt", "read_strand"}
 
@@ -76,19 +77,20 @@ def _encoder(write: Callable[[bytes], object]) -> Callable[[str], None]:
     return encoded
 
 
-def as_text(lines: pd.DataFrame) -> str:
-    r"""Return rows as lines of tab-separated text; float32 by their shortest digits.
+def as_text(lines: pd.DataFrame) -> Iterator[str]:
+    r"""Yield rows as tab-separated text, in pieces; float32 by their shortest digits.
 
     Examples
     --------
-    >>> as_text(pd.DataFrame({"id": ["rs1"], "a": pd.Series([0.1], dtype="float32")}))
-    'rs1\t0.1\n'
+    >>> table = pd.DataFrame({"id": ["rs1"], "a": pd.Series([0.1], dtype="float32")})
+    >>> list(as_text(table))
+    ['rs1\t0.1\n']
     """
-    return str(
-        lines.to_csv(
+    size = max(1, PIECE_CELLS // max(1, lines.shape[1]))
+    for start in range(0, len(lines), size):
+        yield lines.iloc[start : start + size].to_csv(
             sep="\t", header=False, index=False, na_rep="NaN", lineterminator="\n"
         )
-    )
 
 
 def read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
