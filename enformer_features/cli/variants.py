@@ -212,13 +212,15 @@ def run(args: argparse.Namespace) -> int:
         _write_components(args, job, store)
     failed = _failed(job, store)
     store.remove()
+    digest = str(job.provenance()["weights_digest"])
     summary = {
         "out": str(target),
         **counts,
         "n_columns": len(job.names),
         "failed": failed,
         "pca": args.pca,
-        "weights_digest": job.provenance()["weights_digest"],
+        "trained_weights": not digest.startswith("untrained:"),
+        "weights_digest": digest,
         "seconds": round(time.perf_counter() - began, 3),
     }
     if args.json:

@@ -120,6 +120,7 @@ def test_counts_are_told_even_to_those_who_want_no_notes(cli, toy, vcf, tmp_path
     assert summary["counts"]["substitution"] == 5
     assert summary["counts"]["indel"] == 1
     assert summary["failed"] == []
+    assert summary["trained_weights"] is False
     assert "symbolic" in done.err
 
 
