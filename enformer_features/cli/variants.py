@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".tsv", ".tsv.gz", ".vcf", ".vcf.gz", ".h5ad", ".zarr", ".h5")
 # Of the embedder: what a model may be read with, and what it was fitted on.
 _READING = ("strand", "shifts", "center", "contig_style")
-_FITTED = ("output", "organism", "tracks", "track_table", "track_pattern")
-_PLACES = ("genome", "weights", "device", "precision", "batch_size")
+_FITTED = (
+    *("output", "organism", "tracks", "track_table", "track_pattern"),
+    "sequence_length",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -285,8 +287,11 @@ def _model(args: argparse.Namespace) -> EnformerEmbedder | Pipeline:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in fitted)
         msg = f"{flags}: {args.model} was fitted with its own"
         raise InputError(msg)
-    places = {name: getattr(args, name) for name in _PLACES}
-    changes = {name: value for name, value in places.items() if value is not None}
+    changes = {
+        name: value
+        for name, (value, origin) in settings(args).items()
+        if origin == "argument"
+    }
     model = load_pipeline(args, {**changes, "verbose": False})
     reading = {name: getattr(args, name) for name in _READING}
     model[0].set_params(

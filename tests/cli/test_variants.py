@@ -166,16 +166,17 @@ def test_a_model_scores_its_own_targets(cli, toy, vcf, model_file, tmp_path):
 def test_a_model_may_be_read_in_both_directions(cli, vcf, model_file, tmp_path):
     one, both = tmp_path / "one.tsv", tmp_path / "both.tsv"
     assert cli("variants", vcf, "--model", model_file, "-o", one).code == 0
-    done = cli("variants", vcf, "--model", model_file, "--rc", "-o", both)
+    options = ("--model", model_file, "--rc", "--batch-size", "2")
+    done = cli("variants", vcf, *options, "-o", both)
     assert done.code == 0, done.err
     assert (read(one)["tissue_1"] != read(both)["tissue_1"]).any()
 
 
 def test_a_model_has_outputs_of_its_own(cli, vcf, model_file, tmp_path):
     options = ("--model", model_file, "-o", tmp_path / "out.tsv")
-    done = cli("variants", vcf, *options, "--tracks", "0", "--output", "tracks")
+    done = cli("variants", vcf, *options, "--tracks", "0", "--sequence-length", 2048)
     assert done.code == 2
-    assert "--output, --tracks: " in done.err
+    assert "--tracks, --sequence-length: " in done.err
     assert "was fitted with its own" in done.err
 
 
