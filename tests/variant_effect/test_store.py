@@ -1,7 +1,7 @@
-"""Scores on disk: resumed, put back in order, and found damaged."""
+"""Scores on disk: resumed, put back in order, and found damaged.
 
-import subprocess
-import sys
+Processes are killed in tests/faults.
+"""
 
 import anndata
 import numpy as np
@@ -11,12 +11,14 @@ import pytest
 from enformer_features.exceptions import InputError, PlanMismatchError, StoreError
 from enformer_features.storage.store import StorePlan, create_store, open_store
 from enformer_features.variant_effect import store as module
+from enformer_features.variant_effect.estimator import VariantEffect
 from enformer_features.variant_effect.store import (
     ScoreArray,
     open_scores,
     partial_store,
     score_variants,
 )
+from tests.estimators.toy import embedder, random_letters, write_fasta
 from tests.variant_effect.jobs import REASON, KnownJob, variants
 
 
@@ -61,34 +63,6 @@ def test_what_was_finished_is_not_computed_again(tmp_path, n_finished):
     np.testing.assert_array_equal(
         score_variants(third, path, unit_rows=2).read(), second.expected()
     )
-
-
-KILLED = """
-import sys, time
-import numpy as np
-from enformer_features.variant_effect.store import score_variants
-from tests.variant_effect.jobs import KnownJob, variants
-class Slow(KnownJob):
-    def compute(self, rows):
-        if len(self.asked) == 2:
-            print("now", flush=True)
-            time.sleep(60)
-        return super().compute(rows)
-score_variants(Slow(variants()), sys.argv[1], unit_rows=2)
-"""
-
-
-def test_a_killed_process_leaves_whole_units(tmp_path):
-    path = tmp_path / "s.zarr"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout.readline() == b"now\n"
-        process.kill()
-    job = KnownJob(variants())
-    scores = score_variants(job, path, unit_rows=2)
-    assert 1 <= len(job.asked) <= 2  # of 4 units
-    np.testing.assert_array_equal(scores.read(), job.expected())
 
 
 def test_a_store_can_be_opened_without_the_job(tmp_path):
@@ -200,3 +174,22 @@ def test_scores_in_memory_have_the_same_face():
     scores = ScoreArray(np.arange(6).reshape(3, 2), ["", "", "why"])
     assert together(scores).tolist() == [[0, 1], [2, 3], [4, 5]]
     assert scores.reasons().tolist() == ["", "", "why"]
+
+
+@pytest.mark.filterwarnings("ignore::enformer_features.UntrainedWeightsWarning")
+def test_scores_of_a_network_are_those_of_transform(tmp_path):
+    letters = random_letters(6000, 1)
+    genome = write_fasta(tmp_path / "g.fa", chr1=letters)
+    pos = [3001, 1501, 3001, 4000, 1502]
+    ref = [letters[place - 1] for place in pos]
+    alt = ["ACGT"[("ACGT".index(base) + 1) % 4] for base in ref]
+    alt[3] = ref[3] + "GAT"
+    X = pd.DataFrame({"chrom": "chr1", "pos": pos, "ref": ref, "alt": alt})
+    X.loc[2, "alt"] = "<DEL>"
+    effect = VariantEffect(
+        embedder(genome=genome, output="tracks", tracks=[1, 5]), score=("SAD", "max")
+    )
+    scores = score_variants(effect.job(X), tmp_path / "s.zarr", unit_rows=2)
+    np.testing.assert_array_equal(scores.read(), effect.fit_transform(X))
+    assert scores.reasons()[2].startswith("symbolic")
+    assert "mean nothing" in anndata.read_zarr(scores.path).uns["caution"][0]
