@@ -51,7 +51,7 @@ def test_the_readme_scores_a_vcf_per_tissue(names):
     exec(code, names)
     scores = names["scores"]
     assert list(scores["reason"] == "") == [True, True, False]
-    assert scores["prediction_2"].notna().tolist() == [True, True, False]
+    assert scores[list(names["rna"])[-1]].notna().tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", PAGE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -20,7 +21,12 @@ from enformer_features.estimators.parameters import (
     check_parameters,
     recipe_of,
 )
-from enformer_features.exceptions import InputError, InputTypeError, check_choice
+from enformer_features.exceptions import (
+    InputError,
+    InputTypeError,
+    check_choice,
+    check_several,
+)
 from enformer_features.genomics.genome import Genome, open_genome
 from enformer_features.genomics.regions import raise_bad_rows
 from enformer_features.genomics.variants import (
@@ -35,7 +41,7 @@ from enformer_features.inference.pooling import Pool
 from enformer_features.inference.precision import resolve_precision
 from enformer_features.inference.recipe import Recipe
 from enformer_features.variant_effect.job import VariantJob
-from enformer_features.variant_effect.model import head_of, split_model
+from enformer_features.variant_effect.model import Head, head_of, split_model
 from enformer_features.variant_effect.placement import (
     INDELS,
     Indels,
@@ -116,6 +122,9 @@ class VariantEffect(TransformerMixin, BaseEstimator):
     on_error : {"raise", "nan"}, default="raise"
         Rows that cannot be placed or computed: one error about all, or NaN with a
         reason. Symbolic and other alleles without letters always get a reason.
+    targets : list of str, optional
+        Names of a pipeline's predictions, such as the tissues it was fitted on; heads
+        keep none. ``prediction_0`` ... otherwise.
     difference_pass : None or "bfloat16", default=None
         Carry ``alt - ref`` through the transformer with bfloat16 operands: only the
         difference is rounded (0.4 % near the variant, 0.7 % far from it).
@@ -168,6 +177,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         snap_bp: int = 0,
         on_mismatch: OnMismatch = "error",
         on_error: Literal["raise", "nan"] = "raise",
+        targets: Sequence[str] | None = None,
         difference_pass: Literal["bfloat16"] | None = None,
     ) -> None:
         self.model = model
@@ -178,6 +188,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         self.snap_bp = snap_bp
         self.on_mismatch = on_mismatch
         self.on_error = on_error
+        self.targets = targets
         self.difference_pass = difference_pass
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -264,6 +275,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         scores = self._check(embedder)
         recipe = recipe_of(embedder)
         head = head_of(self.model, recipe)
+        targets = self._targets(recipe, head)
         genome = _genome_of(embedder)
         table = prepare_variants(
             variant_table(X),
@@ -307,7 +319,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             recipe=recipe,
             head=head,
             scores=scores,
-            targets=list(recipe.bin_names) if head is None else head.targets,
+            targets=targets,
             aggregate=self.aggregate,
             difference_pass=self.difference_pass,
             embedder=embedder,
@@ -331,7 +343,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         scores = self._check(embedder)
         recipe = recipe_of(embedder)
         head = head_of(self.model, recipe)
-        targets = recipe.bin_names if head is None else head.targets
+        targets = self._targets(recipe, head)
         if len(scores) > 1:
             targets = [f"{score}__{target}" for score in scores for target in targets]
         return np.array(targets, dtype=object)
@@ -382,6 +394,23 @@ class VariantEffect(TransformerMixin, BaseEstimator):
                 "can be negative; use EnformerEmbedder(output='tracks'), or 'SAD'"
             )
             raise InputError(msg)
+
+    def _targets(self, recipe: Recipe, head: Head | None) -> list[str]:
+        """Name what is scored: tracks, dimensions, or a head's predictions."""
+        if self.targets is None:
+            return recipe.bin_names if head is None else head.targets
+        check_several("targets", self.targets)
+        names = [str(name) for name in self.targets]
+        if head is None:
+            msg = "targets names a pipeline's predictions; tracks have their own names"
+            raise InputError(msg)
+        if len(names) != len(head.targets) or len(set(names)) < len(names):
+            msg = (
+                f"targets has {len(names)} names, {len(set(names))} of them different; "
+                f"the pipeline makes {len(head.targets)} predictions"
+            )
+            raise InputError(msg)
+        return names
 
     def _pool_bins(self, table: pd.DataFrame) -> str | tuple[int, int]:
         """Return the bins that a pool of the scored ones has."""

@@ -223,6 +223,12 @@ def test_a_fitted_pipeline_scores_the_difference_of_its_predictions(
     np.testing.assert_allclose(found[:, 0], alt - ref, atol=2e-2 * scale)
     names = effect.get_feature_names_out()
     assert names.tolist()[:2] == ["SAD__prediction_0", "SAD__prediction_1"]
+    named = VariantEffect(model, targets=["liver", "lung"])
+    assert named.table(variants).columns[-2:].tolist() == ["liver", "lung"]
+    with pytest.raises(InputError, match=r"1 names.*makes 2 predictions"):
+        VariantEffect(model, targets=["liver"]).fit(variants)
+    with pytest.raises(InputError, match="tracks have their own names"):
+        VariantEffect(embedder, targets=["liver"]).fit(variants)
 
 
 def test_rows_do_not_depend_on_their_neighbours_or_order(letters, embedder):
