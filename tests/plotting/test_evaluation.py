@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
-from enformer_features import plotting
 from enformer_features.estimators.controls import PermutedTargets, TrainingMean
 from enformer_features.estimators.evaluation.run import evaluate
 from enformer_features.exceptions import InputError, MissingDependencyError
-from enformer_features.plotting import (
+from enformer_features.plotting import evaluation
+from enformer_features.plotting.evaluation import (
     FIGURES,
     plot_against_baseline,
     plot_by_split,
@@ -177,9 +177,9 @@ def test_the_baseline_that_is_drawn_is_the_best_one_that_has_a_score(
         },
     )
     drawn: list[Any] = []
-    draw = plotting.plot_against_baseline
+    draw = evaluation.plot_against_baseline
     monkeypatch.setattr(
-        plotting,
+        evaluation,
         "plot_against_baseline",
         lambda scores, name, **options: (
             drawn.append([list(scores), name]) or draw(scores, name, **options)

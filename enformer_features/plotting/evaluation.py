@@ -1,7 +1,4 @@
-"""Figures of predictions and scores; matplotlib is loaded when one is drawn.
-
-Colours are those of Okabe and Ito, which colour-blind readers tell apart.
-"""
+"""Figures of predictions and scores."""
 
 from __future__ import annotations
 
@@ -15,11 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.evaluation.result import Evaluation
-from enformer_features.exceptions import (
-    InputError,
-    MissingDependencyError,
-    first_few,
-)
+from enformer_features.exceptions import InputError, first_few
+from enformer_features.plotting.base import BLUE, GREY, PALETTE, figure_class
 from enformer_features.storage.files import atomic_write, check_output
 
 if TYPE_CHECKING:
@@ -29,8 +23,6 @@ if TYPE_CHECKING:
 Values = npt.ArrayLike
 _PANEL_INCHES = 3.0
 _MAX_COLUMNS = 4
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-_BLUE, _GREY = _PALETTE[0], "#404040"
 _MARKERS = "osD^vPX"
 FIGURES = ("scores_by_split.png", "scores_against_baselines.png", "predictions.png")
 
@@ -133,11 +125,11 @@ def plot_scores(
     figure, (ax,) = _panels(1)
     low, middle, high = (scores.quantile(q).to_numpy() for q in (0.25, 0.5, 0.75))
     places = np.arange(scores.shape[1])
-    ax.bar(places, middle, width=0.6, color=_BLUE, alpha=0.7)
+    ax.bar(places, middle, width=0.6, color=BLUE, alpha=0.7)
     ax.vlines(places, low, high, color="black")
     for place, values in zip(places, scores.to_numpy().T, strict=True):
         beside = np.full(len(values), place + 0.15)
-        ax.plot(beside, values, ".", color=_GREY, markersize=3)
+        ax.plot(beside, values, ".", color=GREY, markersize=3)
     ax.set_xticks(places, [str(name) for name in scores.columns])
     ax.set_ylabel(f"{score}, median of {len(scores)}")
     ax.axhline(0.0, color="black", linewidth=0.8)
@@ -196,8 +188,8 @@ def plot_against_baseline(
     figure, axes = _panels(len(others))
     for ax, name in zip(axes, others, strict=True):
         pairs = scores[[baseline, name]].dropna().to_numpy()
-        ax.axline((0.0, 0.0), slope=1.0, color=_GREY, linewidth=0.8)
-        ax.plot(*pairs.T, "o", color=_BLUE, alpha=0.6, markersize=4)
+        ax.axline((0.0, 0.0), slope=1.0, color=GREY, linewidth=0.8)
+        ax.plot(*pairs.T, "o", color=BLUE, alpha=0.6, markersize=4)
         n_better = int((pairs[:, 1] > pairs[:, 0]).sum())
         ax.set_title(f"{name}\nbetter for {n_better} of {len(pairs)}", size=9)
         ax.set_aspect("equal", adjustable="datalim")
@@ -323,7 +315,7 @@ def _draw_model(
     """Draw the medians of one model beside those of the others."""
     shift = 0.7 * ((number + 0.5) / n_models - 0.5)
     places = [splits.index(split) + shift for split in rows["split"]]
-    color = _PALETTE[number % len(_PALETTE)]
+    color = PALETTE[number % len(PALETTE)]
     is_baseline = rows["role"].iloc[0] == "baseline"
     ax.vlines(places, rows["low"], rows["high"], color=color)
     ax.plot(
@@ -354,18 +346,10 @@ def _titles(observed: Values, names: Sequence[str] | None, n: int) -> list[str]:
 
 def _panels(n_panels: int, width: float = _PANEL_INCHES) -> tuple[Figure, list[Axes]]:
     """Make a figure that belongs to no window, with so many axes."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        msg = (
-            "figures need matplotlib, which is not installed; install it with "
-            "pip install 'enformer-features[plot]'"
-        )
-        raise MissingDependencyError(msg) from error
     n_columns = min(n_panels, _MAX_COLUMNS)
     n_rows = -(-n_panels // n_columns)
     inches = (width * n_columns + 0.5, _PANEL_INCHES * n_rows + 0.5)
-    figure = Figure(figsize=inches, layout="constrained")
+    figure = figure_class()(figsize=inches, layout="constrained")
     places = [figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n_panels)]
     return figure, places
 
@@ -375,7 +359,7 @@ def _draw_pairs(ax: Any, title: str, x: Values, y: Values) -> None:
     spearman, pearson = (
         pairs.corr(method=method).to_numpy()[0, 1] for method in ("spearman", "pearson")
     )
-    ax.plot(pairs["x"], pairs["y"], "o", color=_BLUE, alpha=0.6, markersize=4)
+    ax.plot(pairs["x"], pairs["y"], "o", color=BLUE, alpha=0.6, markersize=4)
     ax.set_title(f"{title}\nSpearman {spearman:.2f}, Pearson {pearson:.2f}", size=9)
 
 
