@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from enformer_features.model.enformer import Enformer
-from enformer_features.training.forward import TrackForward, one_hot
+from enformer_features.model.recompute import one_hot
+from enformer_features.training.forward import TrackForward
 from enformer_features.training.statistics import train_mode
 from tests.training.worlds import TINY
 

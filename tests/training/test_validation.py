@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from enformer_features.model.enformer import Enformer
+from enformer_features.model.recompute import one_hot
 from enformer_features.training.batches import Loaded, Sampling
-from enformer_features.training.forward import TrackForward, one_hot
+from enformer_features.training.forward import TrackForward
 from enformer_features.training.parallel import Ranks
 from enformer_features.training.scale import TargetScale
 from enformer_features.training.validation import PearsonSums, tiled, validate

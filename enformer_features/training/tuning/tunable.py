@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from enformer_features.genomics.windows import Geometry
 from enformer_features.model.positional import position_features
-from enformer_features.training.forward import one_hot, recomputed
+from enformer_features.model.recompute import one_hot, recomputed
 from enformer_features.training.statistics import train_mode
 
 Floats = npt.NDArray[np.float32]

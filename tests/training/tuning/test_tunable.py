@@ -10,7 +10,7 @@ from enformer_features.inference.precision import POLICIES
 from enformer_features.inference.prepared import prepare
 from enformer_features.inference.reads import SequenceReads
 from enformer_features.inference.recipe import PreparedForward, make_recipe
-from enformer_features.training.forward import one_hot
+from enformer_features.model.recompute import one_hot
 from enformer_features.training.tuning.freezing import (
     TUNES,
     copy_above,
