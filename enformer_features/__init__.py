@@ -85,6 +85,9 @@ if TYPE_CHECKING:
         read_tracks,
         select_tracks,
     )
+    from enformer_features.interpret.contributions import Contributions
+    from enformer_features.interpret.gradients import gradient_x_input
+    from enformer_features.interpret.targets import Target
     from enformer_features.model.config import EnformerConfig
     from enformer_features.model.enformer import Enformer
     from enformer_features.model.handle import ModelHandle
@@ -98,6 +101,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChromosomeSplit",
+    "Contributions",
     "EmbeddingStore",
     "Enformer",
     "EnformerConfig",
@@ -121,6 +125,7 @@ __all__ = [
     "Pool",
     "SequenceCompositionBaseline",
     "StoreError",
+    "Target",
     "TrackSelection",
     "TrackSelector",
     "TrainedRegionSplit",
@@ -137,6 +142,7 @@ __all__ = [
     "expecto_kernels",
     "expecto_protocol",
     "fit_head",
+    "gradient_x_input",
     "lasso_head",
     "leakage_report",
     "load_model",
@@ -168,6 +174,7 @@ __all__ = [
 
 _MODULES = {
     "ChromosomeSplit": "estimators.splits.rules",
+    "Contributions": "interpret.contributions",
     "EmbeddingStore": "estimators.embedding_store",
     "Enformer": "model.enformer",
     "EnformerConfig": "model.config",
@@ -184,6 +191,7 @@ _MODULES = {
     "PermutedTargets": "estimators.controls",
     "Pool": "inference.pooling",
     "SequenceCompositionBaseline": "estimators.baselines",
+    "Target": "interpret.targets",
     "TrackSelection": "inference.tracks",
     "TrackSelector": "estimators.track_selector",
     "TrainedRegionSplit": "estimators.splits.rules",
@@ -198,6 +206,7 @@ _MODULES = {
     "expecto_kernels": "inference.pooling",
     "expecto_protocol": "estimators.evaluation.protocols",
     "fit_head": "estimators.heads",
+    "gradient_x_input": "interpret.gradients",
     "lasso_head": "estimators.heads",
     "leakage_report": "estimators.splits.leakage",
     "load_model": "estimators.persistence",

@@ -92,13 +92,15 @@ class Contributions:
     @property
     def length(self) -> int:
         """Bases of a window."""
-        return self.codes.shape[1]
+        return int(self.codes.shape[1])
 
     @property
     def scores(self) -> Floats:
         """The letter that is there: (n, length); 0 at N, less the baseline's letter."""
         scores = _at(self.gradient, self.codes)
-        return scores if self.baseline is None else scores - self._at_baseline
+        return (
+            scores if self.baseline is None else np.asarray(scores - self._at_baseline)
+        )
 
     @property
     def hypothetical(self) -> Floats:
@@ -133,8 +135,10 @@ class Contributions:
         bins = self.scores.reshape(len(self), -1, BIN_SIZE)
         if statistic == "absolute":
             bins = np.abs(bins)
-        out: Floats = bins.sum(axis=2) if statistic == "sum" else bins.mean(axis=2)
-        return out
+        return np.asarray(
+            bins.sum(axis=2) if statistic == "sum" else bins.mean(axis=2),
+            dtype=np.float32,
+        )
 
     def region(self, row: int, start: int, end: int) -> Floats:
         """Return the scores of an interval of the genome.
@@ -156,11 +160,11 @@ class Contributions:
             When the interval reaches past the window: what lies there has no score.
         """
         part = self._part(row, start, end)
-        gradient, codes = self.gradient[row, part], self.codes[row, part]
-        scores = _at(gradient[None], codes[None])[0]
-        if self.baseline is None:
-            return scores
-        return scores - _at(gradient[None], self.baseline[None, row, part])[0]
+        gradient = self.gradient[None, row, part]
+        scores: Floats = _at(gradient, self.codes[None, row, part])[0]
+        if self.baseline is not None:
+            scores -= _at(gradient, self.baseline[None, row, part])[0]
+        return scores
 
     def _part(self, row: int, start: int, end: int) -> slice:
         if not 0 <= row < len(self):
@@ -215,7 +219,7 @@ class Contributions:
         hypothetical = self.gradient[row, part]
         if self.baseline is not None:
             at_baseline = _at(hypothetical[None], self.baseline[None, row, part])
-            hypothetical = hypothetical - at_baseline[0][:, None]
+            hypothetical = hypothetical - at_baseline[0, :, None]
         return frame.assign(
             **{letter: hypothetical[:, i] for i, letter in enumerate(ALPHABET)}
         )
