@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.fitted import Head, head_of, split_model
 from enformer_features.estimators.parameters import check_parameters, recipe_of
 from enformer_features.estimators.streaming import changed
 from enformer_features.exceptions import InputError, InputTypeError, check_choice
@@ -18,7 +19,6 @@ from enformer_features.inference.pooling import BIN_WORDS, Pool
 from enformer_features.inference.tracks import TrackSelection
 from enformer_features.interpret.affine import affine_coefficients
 from enformer_features.model.registry import weights_config
-from enformer_features.variant_effect.model import Head, head_of, split_model
 
 Doubles = npt.NDArray[np.float64]
 Tracks = int | list[int] | tuple[int, ...] | str | TrackSelection | None

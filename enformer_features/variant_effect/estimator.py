@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.fitted import Head, head_of, split_model
 from enformer_features.estimators.job import warn_about_edges
 from enformer_features.estimators.parameters import (
     ON_ERROR,
@@ -41,7 +42,6 @@ from enformer_features.inference.pooling import Pool
 from enformer_features.inference.precision import resolve_precision
 from enformer_features.inference.recipe import Recipe
 from enformer_features.variant_effect.job import VariantJob
-from enformer_features.variant_effect.model import Head, head_of, split_model
 from enformer_features.variant_effect.placement import (
     INDELS,
     Indels,

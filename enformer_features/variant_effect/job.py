@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.fitted import Head
 from enformer_features.exceptions import InferenceError, WeightsError
 from enformer_features.genomics.variants import count_variants
 from enformer_features.inference.alleles import AlleleForward
@@ -25,7 +26,6 @@ from enformer_features.inference.precision import POLICIES
 from enformer_features.inference.prepared import prepared_once
 from enformer_features.inference.recipe import Recipe
 from enformer_features.model.registry import load_weights, weights_digest
-from enformer_features.variant_effect.model import Head
 from enformer_features.variant_effect.placement import VariantReads
 from enformer_features.variant_effect.scores import score_bins
 

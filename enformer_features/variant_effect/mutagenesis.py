@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.estimators.fitted import split_model
+from enformer_features.exceptions import InputError, InputTypeError, check_choice
 from enformer_features.genomics.encoding import decode
 from enformer_features.genomics.genome import open_genome
 from enformer_features.genomics.regions import (
@@ -20,7 +21,6 @@ from enformer_features.genomics.regions import (
     region_table,
 )
 from enformer_features.variant_effect.estimator import VariantEffect
-from enformer_features.variant_effect.model import split_model
 
 LETTERS = "ACGT"
 
@@ -52,6 +52,26 @@ class Mutagenesis:
     def end(self) -> int:
         """One past the last base."""
         return self.start + len(self.ref)
+
+    def contributions(self, output: int | str = 0) -> npt.NDArray[np.float32]:
+        """Return what every base adds: the reference's value less the others' mean.
+
+        Parameters
+        ----------
+        output : int or str, default=0
+            Number or name of the output.
+
+        Returns
+        -------
+        ndarray of float32, shape (positions,)
+            ``-mean(effects)`` over the three substitutions, for effects that are
+            differences such as ``SAD``; NaN where the reference is N.
+        """
+        if isinstance(output, str):
+            check_choice("output", output, self.names)
+            output = self.names.index(output)
+        mean: npt.NDArray[np.float32] = self.effects[:, :, output].sum(axis=1) / 3
+        return -mean
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per substitution: chrom, pos (1-based), ref, alt, outputs."""
@@ -146,6 +166,29 @@ def saturation_mutagenesis(
         values = effect.transform(table).reshape(n, 3, len(names))
         effects[known] = _with_reference(ref, values)
     return Mutagenesis(chrom, start, ref, effects, names)
+
+
+def ism(model: Any, region: Any, **options: Any) -> Mutagenesis:
+    """Substitute every base of a region: :func:`saturation_mutagenesis` by its name.
+
+    Parameters
+    ----------
+    model : EnformerEmbedder or fitted Pipeline
+        Any head: no gradient is needed.
+    region : str, or DataFrame of one row
+    **options
+        As in :func:`saturation_mutagenesis`.
+
+    Returns
+    -------
+    Mutagenesis
+        ``contributions()`` says what every base adds.
+
+    Examples
+    --------
+    See :func:`saturation_mutagenesis`.
+    """
+    return saturation_mutagenesis(model, region, **options)
 
 
 def _is_bare(model: Any) -> bool:

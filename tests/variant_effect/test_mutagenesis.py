@@ -10,7 +10,7 @@ from enformer_features.exceptions import GenomeError, InputError, InputTypeError
 from enformer_features.genomics.variants import variant_table
 from enformer_features.model.handle import ModelHandle
 from enformer_features.variant_effect.estimator import VariantEffect
-from enformer_features.variant_effect.mutagenesis import saturation_mutagenesis
+from enformer_features.variant_effect.mutagenesis import ism, saturation_mutagenesis
 from tests.inference.networks import ODD, network_of
 
 LETTERS = "ACGTN" * 3 + "GATTACA" * 1_000
@@ -71,3 +71,15 @@ def test_regions_that_cannot_be_mutated_are_refused(embedder):
     bare = EnformerEmbedder("untrained-tiny")
     with pytest.raises(InputError, match="needs a genome"):
         saturation_mutagenesis(bare, "chr1:1-5")
+
+
+def test_contributions_are_the_reference_less_the_mean_of_the_others(embedder):
+    found = ism(embedder, "chr1:4001-4003", tss=4_100)
+    table = found.to_frame()
+    mean = table.groupby("pos")[found.names[2]].mean()
+    np.testing.assert_allclose(found.contributions(2), -mean, rtol=1e-5)
+    np.testing.assert_array_equal(
+        found.contributions(found.names[2]), found.contributions(2)
+    )
+    with pytest.raises(InputError, match="is not one of 'human_0000'"):
+        found.contributions("liver")

@@ -1,4 +1,4 @@
-"""The model that scores: an embedder, and the fitted head behind it if there is one."""
+"""A model that predicts: an embedder, and the fitted head behind it if there is one."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def split_model(model: object) -> tuple[EnformerEmbedder, Pipeline | None]:
     first = model.steps[0][1] if isinstance(model, Pipeline) else None
     if not isinstance(model, Pipeline) or not isinstance(first, EnformerEmbedder):
         msg = (
-            "VariantEffect scores through an EnformerEmbedder, or a fitted Pipeline "
-            f"whose first step is one; this is a {type(model).__name__}"
+            "the model must be an EnformerEmbedder, or a fitted Pipeline whose first "
+            f"step is one; this is a {type(model).__name__}"
             + (f" that begins with a {type(first).__name__}" if first else "")
         )
         raise InputTypeError(msg)
@@ -90,7 +90,7 @@ def split_model(model: object) -> tuple[EnformerEmbedder, Pipeline | None]:
     except Exception as error:
         msg = (
             f"the pipeline's {type(model[-1]).__name__} is not fitted; call "
-            "fit(regions, targets) before variants are scored"
+            "fit(regions, targets) first"
         )
         raise InputError(msg) from error
     return first, model[1:]
