@@ -136,17 +136,19 @@ class AlleleForward:
             Bins of the span. The reference is the same for all alleles.
         """
         views = reads.reference(window)
-        reference = _mean(
-            [self._bins_of(window, v, view) for v, view in enumerate(views)]
-        )
+        references: list[Tensor] = []
         for start in range(0, len(rows), self.chunk_rows):
             chunk = rows[start : start + self.chunk_rows]
             sums: list[Tensor | None] = [None] * len(chunk)
             for v, view in enumerate(views):
-                differences = self._of_view(reads, window, chunk, v, view)
+                kept = self._reference(window, v, view)
+                if start == 0:
+                    references.append(self._bins_of(kept, view))
+                differences = self._of_view(kept, reads, chunk, v, view)
                 for i, difference in enumerate(differences):
                     before = sums[i]
                     sums[i] = difference if before is None else before + difference
+            reference = _mean(references)
             for row, total in zip(chunk, sums, strict=True):
                 assert total is not None
                 yield row, reference, total / len(views) if len(views) > 1 else total
@@ -182,22 +184,21 @@ class AlleleForward:
             return None
         return self.prepared.head(self.recipe.organism, tracks.indices)
 
-    def _bins_of(self, window: int, v: int, view: View) -> Tensor:
+    def _bins_of(self, reference: _Reference, view: View) -> Tensor:
         """Return what the recipe asks for of a view of a reference."""
-        x = self._reference(window, v, view).x[0]
+        x = reference.x[0]
         bins = x if self._head is None else F.softplus(x)
         return bins.flip(0) if view.flip else bins
 
     def _of_view(
         self,
+        reference: _Reference,
         reads: AlleleReads,
-        window: int,
         rows: Sequence[int],
         v: int,
         view: View,
     ) -> Iterator[Tensor]:
         """Yield the difference of each allele in one view, copies joined."""
-        reference = self._reference(window, v, view)
         copies = [reads.alternatives(row, v) for row in rows]
         flat = [copy for of_row in copies for copy in of_row]
         differences = self._differences(reference, flat)

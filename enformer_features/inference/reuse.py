@@ -120,28 +120,37 @@ def affected_bins(
     >>> affected_bins(98_304, 98_304, 7, 196_608)
     (765, 771)
     """
-    halo = STEM_HALO
-    length = sequence_length
+    low, high = _reached(np.array([first, last]), n_levels, sequence_length)
+    return int(low[0]), int(high[1])
+
+
+def _reached(
+    positions: npt.NDArray[np.int64], n_levels: int, sequence_length: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first bin that each position reaches, and one past the last."""
+    first = last = positions
+    halo, length = STEM_HALO, sequence_length
     for _ in range(n_levels):
         length //= 2
-        first = max((first - halo) // 2, 0)
-        last = min((last + halo) // 2, length - 1)
+        first = np.maximum((first - halo) // 2, 0)
+        last = np.minimum((last + halo) // 2, length - 1)
         halo = HALO
     return first, last + 1
 
 
 def affected_ranges(
-    positions: Sequence[int], n_levels: int, sequence_length: int
+    positions: Sequence[int] | npt.NDArray[np.intp],
+    n_levels: int,
+    sequence_length: int,
 ) -> list[tuple[int, int]]:
     """Return the bins that any of the positions reaches, as separate ranges."""
-    ranges: list[tuple[int, int]] = []
-    for position in sorted(positions):
-        low, high = affected_bins(position, position, n_levels, sequence_length)
-        if ranges and low <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(high, ranges[-1][1]))
-        else:
-            ranges.append((low, high))
-    return ranges
+    ordered = np.sort(np.asarray(positions, dtype=np.int64))
+    if not len(ordered):
+        return []
+    low, high = _reached(ordered, n_levels, sequence_length)  # neither ever falls
+    begins = np.flatnonzero(np.r_[True, low[1:] > high[:-1]])
+    ends = np.r_[begins[1:], len(ordered)] - 1
+    return list(zip(low[begins].tolist(), high[ends].tolist(), strict=True))
 
 
 class ReferenceWindow:
@@ -206,9 +215,7 @@ class ReferenceWindow:
             )
             raise InputError(msg)
         positions = np.flatnonzero(edited != self.codes)
-        ranges = affected_ranges(
-            positions.tolist(), self.prepared.n_levels, len(self.codes)
-        )
+        ranges = affected_ranges(positions, self.prepared.n_levels, len(self.codes))
         difference = torch.zeros_like(self.tower)
         letters = self._letters(edited)
         n_affected = sum(high - low for low, high in ranges)
