@@ -40,8 +40,9 @@ from torch import Tensor
 
 from enformer_features import EnformerEmbedder
 from enformer_features.exceptions import EnformerFeaturesWarning
+from enformer_features.genomics.gene_pairs import pair_with_genes
 from enformer_features.genomics.genes import read_genes
-from enformer_features.genomics.variants import pair_with_genes, prepare_variants
+from enformer_features.genomics.variants import prepare_variants
 from enformer_features.genomics.vcf import read_vcf
 from enformer_features.model import Enformer, EnformerConfig
 from enformer_features.model.handle import ModelHandle

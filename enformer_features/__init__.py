@@ -70,14 +70,11 @@ if TYPE_CHECKING:
     )
     from enformer_features.estimators.track_selector import TrackSelector
     from enformer_features.genomics.expecto import read_expecto
+    from enformer_features.genomics.gene_pairs import pair_with_genes, unpaired
     from enformer_features.genomics.genes import align, read_genes
     from enformer_features.genomics.genome import Genome
     from enformer_features.genomics.regions import read_regions
-    from enformer_features.genomics.variants import (
-        pair_with_genes,
-        unpaired,
-        variant_table,
-    )
+    from enformer_features.genomics.variants import variant_table
     from enformer_features.genomics.vcf import read_vcf
     from enformer_features.inference.pooling import Pool, expecto_kernels
     from enformer_features.inference.tracks import (
@@ -214,7 +211,7 @@ _MODULES = {
     "median_scorer": "estimators.metrics",
     "mlp_head": "estimators.heads",
     "open_embedding_store": "estimators.embedding_store",
-    "pair_with_genes": "genomics.variants",
+    "pair_with_genes": "genomics.gene_pairs",
     "plan_store": "estimators.embedding_store",
     "pls_head": "estimators.heads",
     "read_expecto": "genomics.expecto",
@@ -229,7 +226,7 @@ _MODULES = {
     "score_across_tissues": "estimators.metrics",
     "select_tracks": "inference.tracks",
     "standard_baselines": "estimators.evaluation.run",
-    "unpaired": "genomics.variants",
+    "unpaired": "genomics.gene_pairs",
     "untrained": "estimators.controls",
     "variant_table": "genomics.variants",
     "write_h5ad": "storage.export",

@@ -316,9 +316,9 @@ def _rows(
     if not args.gene_table:
         return variants, None
     from enformer_features.estimators.parameters import window_length
+    from enformer_features.genomics.gene_pairs import pair_with_genes, unpaired
     from enformer_features.genomics.genes import read_genes
     from enformer_features.genomics.genome import rename_contigs
-    from enformer_features.genomics.variants import pair_with_genes, unpaired
 
     genes = read_genes(
         args.gene_table,

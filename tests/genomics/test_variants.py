@@ -1,4 +1,4 @@
-"""Variant tables: parsed, compared with the genome, counted, applied, paired."""
+"""Variant tables: parsed, compared with the genome, counted and applied."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from enformer_features.genomics.variants import (
     count_variants,
     describe_counts,
     haplotype_window,
-    pair_with_genes,
     prepare_variants,
-    unpaired,
     variant_table,
 )
 from enformer_features.genomics.vcf import read_vcf
@@ -372,93 +370,6 @@ def test_a_substitution_replaces_letters_in_every_frame(genome):
 def test_frames_are_checked(genome):
     with pytest.raises(InputError, match="fixed='middle' is not one of"):
         haplotype_window(genome, "chr2", 0, 8, 4, "A", "C", fixed="middle")
-
-
-# --- pairs with genes
-
-
-def genes(**columns: object) -> pd.DataFrame:
-    table = {"chrom": "1", "tss": [20, 50, 50], "strand": ["-", "+", "-"]}
-    return pd.DataFrame(
-        table | columns, index=pd.Index(["X", "Y", "Z"], name="gene_id")
-    )
-
-
-def test_variants_are_paired_with_every_gene_whose_window_holds_them():
-    variants = frame(("1", 61, "A", "C"), ("2", 5, "A", "C"), ("1", 15, "A", "C"))
-    pairs = pair_with_genes(variants, genes(), sequence_length=80)
-    columns = ["record", "gene", "tss", "strand", "distance"]
-    assert pairs[columns].to_numpy().tolist() == [
-        [0, "Y", 50, "+", 10],
-        [0, "Z", 50, "-", -10],
-        [2, "X", 20, "-", 6],
-        [2, "Y", 50, "+", -36],
-        [2, "Z", 50, "-", 36],
-    ]
-    assert pairs.index.tolist() == [0, 1, 2, 3, 4]
-    assert unpaired(variants, pairs)["record"].tolist() == [1]
-    assert list(variant_table(pairs).columns) == list(pairs.columns)
-
-
-def test_the_window_is_half_open_and_can_be_narrowed_to_its_middle():
-    variants = frame(*[("1", pos, "A", "C") for pos in (11, 12, 30, 31)])
-    one = genes().iloc[:1]  # [20 - 10, 20 + 10) from 0, [11, 31) from 1
-    pairs = pair_with_genes(variants, one, sequence_length=20)
-    assert pairs["pos"].tolist() == [11, 12, 30]
-    pairs = pair_with_genes(variants, one, sequence_length=1000, kept_bp=18)
-    assert pairs["pos"].tolist() == [12]
-
-
-def test_prepared_variants_are_paired_by_their_normal_form_and_keep_reasons(genome):
-    table = frame(("chr1", 7, "ACA", "A"), ("chr1", 8, "C", "<DEL>"))
-    prepared = prepare_variants(table, genome)
-    near = pd.DataFrame({"chrom": ["chr1"], "tss": 2, "strand": "+", "name": "G"})
-    pairs = pair_with_genes(prepared, near, sequence_length=100)
-    assert pairs["distance"].tolist() == [0, 5]
-    assert pairs["kind"].tolist() == ["indel", ""]
-    assert count_variants(pairs) == count_variants(prepared)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from("123"), st.integers(1, 99)), min_size=1),
-    st.lists(st.tuples(st.sampled_from("12"), st.integers(0, 99)), min_size=1),
-    st.sampled_from([2, 16, 128]),
-)
-def test_pairs_are_those_of_trying_all(variants, starts, length):
-    table = frame(*[(chrom, pos, "A", "C") for chrom, pos in variants])
-    near = pd.DataFrame(starts, columns=["chrom", "tss"])
-    near = near.assign(strand="+", name=[f"g{row}" for row in range(len(near))])
-    expected = [
-        (record, f"g{row}")
-        for record, (chrom, pos) in enumerate(variants)
-        for row, (contig, tss) in enumerate(starts)
-        if chrom == contig and tss - length // 2 <= pos - 1 < tss + length // 2
-    ]
-    if not set(table["chrom"]) & set(near["chrom"]):
-        return
-    pairs = pair_with_genes(table, near, sequence_length=length)
-    found = list(zip(pairs["record"].tolist(), pairs["gene"].tolist(), strict=True))
-    assert sorted(found) == sorted(expected)
-    assert pairs["record"].is_monotonic_increasing
-    n_alone = len(table) - len({record for record, _ in expected})
-    assert len(unpaired(table, pairs)) == n_alone
-
-
-def test_genes_that_cannot_be_paired_are_refused():
-    variants = frame(("1", 61, "A", "C"))
-    with pytest.raises(InputError, match=r"2 of 3 genes have no tss: rows X, Z; give"):
-        pair_with_genes(
-            variants,
-            genes(start=1, end=9, tss=[-1, 50, -1]),
-            sequence_length=80,
-        )
-    with pytest.raises(InputError, match="1 of 3 genes cannot be used:\n  row Y: tss"):
-        pair_with_genes(variants, genes(tss=[20, None, 50]), sequence_length=80)
-    with pytest.raises(InputError, match="no contig in common: variants have 1, genes"):
-        pair_with_genes(variants, genes(chrom="chr1"), sequence_length=80)
-    with pytest.raises(InputError, match="sequence_length=0 and kept_bp=None must be"):
-        pair_with_genes(variants, genes(), sequence_length=0)
 
 
 # --- real files

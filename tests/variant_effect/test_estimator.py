@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from enformer_features import EnformerEmbedder
 from enformer_features.exceptions import InputError, InputTypeError
 from enformer_features.genomics.encoding import decode, encode, reverse_complement
-from enformer_features.genomics.variants import pair_with_genes
+from enformer_features.genomics.gene_pairs import pair_with_genes
 from enformer_features.model.handle import ModelHandle
 from enformer_features.variant_effect.estimator import VariantEffect
 from tests.inference.networks import ODD, draw_codes, exact_of, network_of, one_hot
