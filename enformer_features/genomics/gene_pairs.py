@@ -49,8 +49,8 @@ def pair_with_genes(
     Raises
     ------
     InputError
-        If genes are bad rows or lack a tss, if a length is not positive, or if
-        variants and genes have no contig in common.
+        If genes are bad rows or lack a tss, if a length is no positive, even number, or
+        if variants and genes have no contig in common.
 
     Notes
     -----
@@ -74,17 +74,13 @@ def pair_with_genes(
     >>> len(unpaired(variants, pairs))
     1
     """
-    width = sequence_length if kept_bp is None else min(kept_bp, sequence_length)
-    if not isinstance(width, (int, np.integer)) or width < 2:
-        msg = (
-            f"sequence_length={sequence_length!r} and kept_bp={kept_bp!r} must be "
-            "positive, even numbers of bp"
-        )
-        raise InputError(msg)
+    width = _even("sequence_length", sequence_length)
+    if kept_bp is not None:
+        width = min(_even("kept_bp", kept_bp), width)
     table = _as_table(variants)
     starts = table.get("start", table["pos"] - 1).to_numpy(np.int64)
     near = _check_genes(genes)
-    row, gene = _neighbours(table["chrom"], starts, near, int(width) // 2)
+    row, gene = _neighbours(table["chrom"], starts, near, width // 2)
     strand = near["strand"].to_numpy(dtype=object)[gene]
     tss = near["tss"].to_numpy()[gene]
     distance = np.where(strand == "-", tss - starts[row], starts[row] - tss)
@@ -124,6 +120,14 @@ def unpaired(variants: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def _as_table(variants: pd.DataFrame) -> pd.DataFrame:
     """Take prepared variants as they are, and bring others into one form."""
     return variants if "norm_ref" in variants else variant_table(variants)
+
+
+def _even(name: str, length: int) -> int:
+    is_whole = isinstance(length, (int, np.integer)) and not isinstance(length, bool)
+    if not is_whole or length < 2 or length % 2:
+        msg = f"{name}={length!r} must be a positive, even number of bp"
+        raise InputError(msg)
+    return int(length)
 
 
 def _check_genes(genes: pd.DataFrame) -> pd.DataFrame:

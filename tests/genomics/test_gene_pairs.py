@@ -109,5 +109,12 @@ def test_genes_that_cannot_be_paired_are_refused():
         pair_with_genes(variants, genes(tss=[20, None, 50]), sequence_length=80)
     with pytest.raises(InputError, match="no contig in common: variants have 1, genes"):
         pair_with_genes(variants, genes(chrom="chr1"), sequence_length=80)
-    with pytest.raises(InputError, match="sequence_length=0 and kept_bp=None must be"):
-        pair_with_genes(variants, genes(), sequence_length=0)
+
+
+@pytest.mark.parametrize("length", [0, -2, 81, 80.0, True])
+def test_a_window_has_an_even_number_of_bases(length):
+    variants = frame(("1", 61, "A", "C"))
+    with pytest.raises(InputError, match=r"sequence_length=.* a positive, even number"):
+        pair_with_genes(variants, genes(), sequence_length=length)
+    with pytest.raises(InputError, match=r"kept_bp=.* a positive, even number of bp"):
+        pair_with_genes(variants, genes(), sequence_length=80, kept_bp=length)
