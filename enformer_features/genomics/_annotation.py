@@ -117,6 +117,8 @@ def annotated(
             "that was read?"
         )
         raise InputError(msg)
+    if columns[4] == b".":  # no alternative, so that Number=A is no value at all
+        n_alleles = 0
     in_order = [alleles.get(allele, {}) for allele in range(1, n_alleles + 1)]
     entries = [] if columns[_INFO] in (b"", b".") else columns[_INFO].split(b";")
     entries = [item for item in entries if item.partition(b"=")[0] not in replaced]

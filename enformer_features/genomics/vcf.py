@@ -227,8 +227,8 @@ def annotate_vcf(
     values : iterable of (int, int, mapping)
         ``record`` and ``allele``, as in the table of `read_vcf`, and a value for
         each key, in the order of the file. Alleles and keys may be absent: a key has
-        ``.`` for them, and a record without any value stays as it is. None and NaN
-        are no value. Texts are percent-encoded as VCF 4.3 says.
+        ``.`` for them, and a record without any value stays as it is, as does one
+        whose ALT is ``.``. None and NaN are no value. Texts are percent-encoded as VCF 4.3 says.
     caution : sequence of str
         Lines of text, each written as ``##enformer_features_caution=...``.
     provenance : mapping of str to str, optional

@@ -230,7 +230,9 @@ def test_a_copy_of_any_readable_file_reads_the_same(tmp_path_factory, lines):
     keys = table[["record", "allele"]].itertuples(index=False)
     annotate_vcf(path, out, FIELDS[:1], ((*key, {"SAD": 0.5}) for key in keys))
     pd.testing.assert_frame_equal(read_vcf(out), table)
-    assert out.read_bytes().count(b"SAD=0.5") == table["record"].nunique()
+    is_alone = ~table["record"].duplicated(keep=False)
+    holds_values = table[~(is_alone & (table["alt"] == "."))]
+    assert out.read_bytes().count(b"SAD=0.5") == holds_values["record"].nunique()
 
 
 # --- writing values into a copy
@@ -270,6 +272,15 @@ def test_records_and_header_stay_byte_for_byte_and_only_info_grows(tmp_path):
     expected = records.replace("2;DB", f"2;DB;SAD=0.1,.,.;why={why}")
     expected = expected.replace("T\t.\t.\t\n", "T\t.\t.\tSAD=3.0\n")
     assert out.read_bytes() == f"{top}{added}#CHROM{bottom}{expected}".encode()
+
+
+def test_a_record_without_an_alternative_gets_no_value_per_alternative(tmp_path):
+    source = write(tmp_path, "1 5 . A . . . DP=3", "1 6 . A C . . .")
+    out = tmp_path / "out.vcf"
+    values = [(0, 1, {"why": "missing allele"}), (1, 1, {"SAD": 1.0})]
+    annotate_vcf(source, out, FIELDS, values)
+    infos = [line.split("\t")[7] for line in out.read_text().splitlines()[-2:]]
+    assert infos == ["DP=3", "SAD=1.0"]
 
 
 def test_a_compressed_copy_is_bgzip_and_reads_as_the_plain_one(tmp_path):
