@@ -70,7 +70,8 @@ def read_vcf(path: str | os.PathLike[str], *, strict: bool = False) -> pd.DataFr
         ID, REF and ALT are read, so that files with genotypes are fine.
     strict : bool, default=False
         Raise when the file holds alleles that cannot be scored, instead of giving
-        them a reason. Records of several alleles are split either way.
+        them a reason. Records of several alleles are split either way, and that they
+        are is never refused.
 
     Returns
     -------

@@ -116,6 +116,18 @@ def test_alleles_that_cannot_be_scored_stay_with_a_reason(tmp_path, ref, alt, re
         read_vcf(path, strict=True)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_alleles_of_a_record_share_its_id_and_are_numbered_also_when_strict(
+    tmp_path, strict
+):
+    path = write(tmp_path, "1 5 rs1 A C,G,AT . . .", "1 6 rs2 A C . . .")
+    table = read_vcf(path, strict=strict)
+    assert table["id"].tolist() == ["rs1", "rs1", "rs1", "rs2"]
+    assert table["record"].tolist() == [0, 0, 0, 1]
+    assert table["allele"].tolist() == [1, 2, 3, 1]
+    assert (table["reason"] == "").all()
+
+
 def test_skipped_alleles_are_counted_by_class_and_the_counts_add_up(tmp_path):
     path = write(tmp_path, "1 5 . A C,<DEL>,<DUP>,*,AT . . .", "1 6 . A . . . .")
     table = read_vcf(path)
