@@ -134,8 +134,9 @@ class _Window:
         self.scores: Floats = found.region(
             row, self.start, int(of_row["window_end"])
         ).astype(np.float64)
-        if not np.isfinite(self.scores).all():
-            reason = str(of_row.get("reason", "")) or "its scores are not finite"
+        reason = str(of_row.get("reason", ""))
+        if reason or not np.isfinite(self.scores).all():
+            reason = reason or "they are not finite"
             msg = f"row {row}, {self.name}, has no scores: {reason}"
             raise InputError(msg)
         self.codes = found.codes[row]

@@ -125,7 +125,9 @@ def test_mistakes_are_named(options, message):
 
 
 def test_rows_without_scores_are_named_with_the_reason():
-    empty = contributions(np.full(24, np.nan), reason="leaves its chromosome")
-    message = "row 0, gene0, has no scores: leaves its chromosome"
+    empty = contributions(np.full(24, np.nan), "N" * 24, reason="leaves its contig")
+    message = "row 0, gene0, has no scores: leaves its contig"
     with pytest.raises(InputError, match=message):
         strongest_segments(empty)
+    with pytest.raises(InputError, match="has no scores: they are not finite"):
+        strongest_segments(contributions(np.full(24, np.nan)))
