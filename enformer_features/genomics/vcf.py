@@ -229,7 +229,8 @@ def annotate_vcf(
         ``record`` and ``allele``, as in the table of `read_vcf`, and a value for
         each key, in the order of the file. Alleles and keys may be absent: a key has
         ``.`` for them, and a record without any value stays as it is, as does one
-        whose ALT is ``.``. None and NaN are no value. Texts are percent-encoded as VCF 4.3 says.
+        whose ALT is ``.``. None and NaN are no value. Texts are percent-encoded as
+        VCF 4.3 says.
     caution : sequence of str
         Lines of text, each written as ``##enformer_features_caution=...``.
     provenance : mapping of str to str, optional
@@ -268,33 +269,46 @@ def annotate_vcf(
     lines = raw_lines(file)
     header = read_header(file, lines)
     replaced = check_keys(file, header, fields, overwrite)
-    waiting = Values(values, frozenset(field.id for field in fields))
     with _written(target, compress) as write:
         added = header_lines(fields, caution, provenance)
         for line in new_header(header, added, replaced):
             write(line)
-        record = -1
-        for number, line in enumerate(lines, len(header) + 1):
-            if not is_record(line):
-                write(line)
-                continue
-            record += 1
-            alleles = waiting.take(record)
-            if alleles or replaced:
-                place = f"{file}:{number}"
-                write(annotated(line, fields, alleles, replaced, place))
-            else:
-                write(line)
+        below = enumerate(lines, len(header) + 1)
+        for line in _annotated_lines(file, below, fields, values, replaced):
+            write(line)
+
+
+def _annotated_lines(
+    file: Path,
+    lines: Iterable[tuple[int, bytes]],
+    fields: Sequence[InfoField],
+    values: Iterable[tuple[int, int, Mapping[str, Value]]],
+    replaced: list[bytes],
+) -> Iterator[bytes]:
+    """Yield the numbered lines below a header, records with their values."""
+    waiting = Values(values, frozenset(field.id for field in fields))
+    record = -1
+    for number, line in lines:
+        if not is_record(line):
+            yield line
+            continue
+        record += 1
+        alleles = waiting.take(record)
+        if alleles or replaced:
+            yield annotated(line, fields, alleles, replaced, f"{file}:{number}")
+        else:
+            yield line
     waiting.refuse_rest(file, record + 1)
 
 
 def check_annotation(
     source: str | os.PathLike[str],
     fields: Sequence[InfoField],
+    rows: Iterable[tuple[int, int]] | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Raise what `annotate_vcf` would about the header of a file; write nothing.
+    """Raise what `annotate_vcf` would about a file and its rows; write nothing.
 
     Parameters
     ----------
@@ -302,16 +316,29 @@ def check_annotation(
         The VCF file that would be copied.
     fields : sequence of InfoField
         The keys that would be added.
+    rows : iterable of (int, int), optional
+        ``record`` and ``allele`` of the values, in their order; only the header is
+        checked without them, and the whole file is read with them.
     overwrite : bool, default=False
         Whether keys may be replaced.
 
     Raises
     ------
     InputError
-        If the file cannot be read, has no INFO column, or has one of the keys.
+        If the file cannot be read, has no INFO column, or has one of the keys; or if
+        a record has too few columns, or rows are not in the order of the file or for
+        records or alleles that are not there.
     """
     file = as_path(source)
-    check_keys(file, read_header(file, raw_lines(file)), fields, overwrite)
+    lines = raw_lines(file)
+    header = read_header(file, lines)
+    replaced = check_keys(file, header, fields, overwrite)
+    if rows is not None:
+        none: dict[str, Value] = {}
+        values = ((*row, none) for row in rows)
+        below = enumerate(lines, len(header) + 1)
+        for _ in _annotated_lines(file, below, fields, values, replaced):
+            pass
 
 
 def write_vcf(

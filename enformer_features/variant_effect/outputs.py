@@ -104,7 +104,8 @@ def check_scores_path(
     ----------
     path : path
     job : VariantJob, optional
-        Once it is known: a VCF takes up to 200 targets, under keys that are new.
+        Once it is known: a VCF takes up to 200 targets, under keys that are new, and
+        rows in the order of the source, which is read as a whole.
     source : path, optional
         The VCF that is read, which cannot be the output.
     overwrite : bool, default=False
@@ -123,7 +124,7 @@ def check_scores_path(
     if job is not None and suffix in VCF_SUFFIXES:
         _check_n_targets(len(job.targets))
         if source is not None:
-            check_annotation(source, _fields(job), overwrite=overwrite)
+            check_annotation(source, _fields(job), _places(job), overwrite=overwrite)
     if suffix == ".zarr":
         return check_folder(path, overwrite=overwrite)
     return check_output(path, overwrite=overwrite, inputs=[source] if source else [])
@@ -174,7 +175,7 @@ def write_scores(
     VariantWarning
         If a compressed table or VCF got no index, with the reason.
     """
-    target = check_scores_path(path, job, source=source, overwrite=overwrite)
+    target = check_scores_path(path, source=source, overwrite=overwrite)
     given = _as_scores(scores, job)
     suffix = suffix_of(path)
     if suffix in TABLE_SUFFIXES:
@@ -284,6 +285,7 @@ def _write_vcf(
     *,
     overwrite: bool,
 ) -> None:
+    _check_n_targets(len(job.targets))
     fields, values, about = _fields(job), _rows(scores, job), job.provenance()
     record = {"provenance": json.dumps(about, sort_keys=True)}
     said: dict[str, Any] = {"caution": caution_lines(about), "provenance": record}
@@ -335,6 +337,12 @@ def _fields(job: ScoringJob) -> list[InfoField]:
 
 def _type_of(score: str) -> str:
     return "Integer" if score.endswith("_bin") else "Float"
+
+
+def _places(job: ScoringJob) -> Iterator[tuple[int, int]]:
+    """Yield record and allele of what is written; genes of one are neighbours."""
+    keys = zip(job.table["record"].tolist(), job.table["allele"].tolist(), strict=True)
+    return (key for key, _ in itertools.groupby(keys))
 
 
 def _rows(scores: Scores, job: ScoringJob) -> Iterator[_Row]:

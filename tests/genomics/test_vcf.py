@@ -340,6 +340,9 @@ def test_values_that_do_not_fit_the_file_are_refused(tmp_path, values, fault):
     source = write(tmp_path, "1 5 . A C . . .", "1 6 . A C . . .")
     with pytest.raises(InputError, match=fault):
         annotate_vcf(source, tmp_path / "out.vcf", FIELDS, values)
+    if "SAR" not in fault:
+        with pytest.raises(InputError, match=fault):
+            check_annotation(source, FIELDS, [row[:2] for row in values])
 
 
 def test_files_that_cannot_be_annotated_are_refused_before_anything(tmp_path):
@@ -352,6 +355,8 @@ def test_files_that_cannot_be_annotated_are_refused_before_anything(tmp_path):
         InputError, match=r"in\.vcf:3: 6 column\(s\), expected at least"
     ):
         annotate_vcf(short, tmp_path / "out.vcf", FIELDS, [(0, 1, {"SAD": 1})])
+    with pytest.raises(InputError, match=r"in\.vcf:3: 6 column\(s\)"):
+        check_annotation(short, FIELDS, [(0, 1)])
     with pytest.raises(InputError, match="is the file that is read"):
         annotate_vcf(short, short, FIELDS, [])
     with pytest.raises(InputError, match="there are two of SAD"):

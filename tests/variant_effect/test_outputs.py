@@ -167,6 +167,18 @@ def test_keys_that_are_there_need_overwrite(tmp_path, source):
     assert second.read_text().count("ID=SAD_liver,") == 1
 
 
+def test_what_does_not_fit_the_source_is_found_before_scoring(tmp_path, source):
+    out = tmp_path / "s.vcf"
+    shuffled = KnownJob(read_vcf(source).iloc[[4, 0]].reset_index(drop=True))
+    with pytest.raises(InputError, match="values must be in the order of the file"):
+        check_scores_path(out, shuffled, source=source)
+    job = job_of(source)
+    check_scores_path(out, job, source=source)
+    source.write_text(VCF + "chr6\t16\trs4\tA\tC\t.\n")
+    with pytest.raises(InputError, match=r"in\.vcf:7: 6 column\(s\)"):
+        check_scores_path(out, job_of(source), source=source)
+
+
 def test_many_targets_do_not_go_into_a_vcf(tmp_path, source):
     job = KnownJob(read_vcf(source), targets=tuple(f"t{i}" for i in range(201)))
     with pytest.raises(InputError, match=r"201 targets are too many .* select tracks"):
