@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,6 +20,7 @@ from enformer_features.exceptions import InputError, InputTypeError
 from enformer_features.inference.recipe import Recipe
 
 Doubles = npt.NDArray[np.float64]
+N_PROBES = 256
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,32 @@ class Head:
 
     @property
     def digest(self) -> str:
-        """What identifies the fitted steps."""
-        return str(joblib.hash(self.steps))
+        """What identifies the fitted steps: what they are, and what they predict.
+
+        Of drawn features of many sizes; pickles of the same forest differ.
+        """
+        drawn = np.random.default_rng(0)
+        size = 10.0 ** drawn.uniform(-2, 2, (N_PROBES, 1))
+        features = size * drawn.normal(size=(N_PROBES, len(self.feature_names)))
+        rounded = [f"{value:.6e}" for value in self.predict(features).flat]
+        text = "\n".join([repr(self.steps), *rounded])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _thawed(model: object) -> Any:
+    return model.estimator if isinstance(model, FrozenEstimator) else model
+
+
+def copy_of(model: Any) -> Any:
+    """Return a copy of a model whose head stays fitted, for ``clone``."""
+    if isinstance(model, FrozenEstimator):
+        return FrozenEstimator(copy_of(model.estimator))
+    if isinstance(model, Pipeline) and len(model.steps) > 1:
+        twin = copy.copy(model)
+        (name, embedder), *others = model.steps
+        twin.steps = [(name, clone(embedder)), *copy.deepcopy(others)]
+        return twin
+    return clone(model, safe=False)
 
 
 def split_model(model: object) -> tuple[EnformerEmbedder, Pipeline | None]:
@@ -73,6 +101,7 @@ def split_model(model: object) -> tuple[EnformerEmbedder, Pipeline | None]:
     InputError
         When the steps behind the embedder are not fitted.
     """
+    model = _thawed(model)
     if isinstance(model, EnformerEmbedder):
         return model, None
     first = model.steps[0][1] if isinstance(model, Pipeline) else None
@@ -101,5 +130,5 @@ def head_of(model: object, recipe: Recipe) -> Head | None:
     _, steps = split_model(model)
     if steps is None:
         return None
-    names = getattr(model, "target_names_", None)
+    names = getattr(_thawed(model), "target_names_", None)
     return Head(steps, tuple(recipe.feature_names), tuple(names or ()))

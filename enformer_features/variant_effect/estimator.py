@@ -14,7 +14,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 
 from enformer_features.estimators.embedder import EnformerEmbedder
-from enformer_features.estimators.fitted import Head, head_of, split_model
+from enformer_features.estimators.fitted import (
+    Head,
+    copy_of,
+    head_of,
+    split_model,
+)
 from enformer_features.estimators.job import warn_about_edges
 from enformer_features.estimators.parameters import (
     ON_ERROR,
@@ -25,8 +30,10 @@ from enformer_features.estimators.parameters import (
 from enformer_features.exceptions import (
     InputError,
     InputTypeError,
+    VariantWarning,
     check_choice,
     check_several,
+    warn,
 )
 from enformer_features.genomics.genome import Genome, open_genome
 from enformer_features.genomics.regions import raise_bad_rows
@@ -37,6 +44,7 @@ from enformer_features.genomics.variants import (
     prepare_variants,
     variant_table,
 )
+from enformer_features.inference.features import Backend
 from enformer_features.inference.layout import Layout
 from enformer_features.inference.pooling import Pool
 from enformer_features.inference.precision import resolve_precision
@@ -62,8 +70,9 @@ Floats = npt.NDArray[np.float32]
 # Why an allele has no score, whatever on_error says; other reasons are errors.
 SKIPPED_CLASSES = (
     *("symbolic", "breakend", "overlapping deletion", "missing allele"),
-    *("other letters", "no change", "REF mismatch"),
+    *("other letters", "no change", "REF mismatch", "outside its window"),
 )
+ROUNDED = ("tf32", "bfloat16", "float16")
 BIN_WORDS = ("auto", "all", "tss", "variant")
 
 
@@ -136,6 +145,9 @@ class VariantEffect(TransformerMixin, BaseEstimator):
     :func:`~enformer_features.variant_table`): windows are centred on the variants; or
     pairs (:func:`~enformer_features.pair_with_genes`): windows are centred on the
     gene's TSS, and read on its strand as ``strand`` says.
+
+    ``precision="auto"`` is float32 on every device here: rounded operands (TF32,
+    bfloat16) make differences of their own, and are warned about.
 
     Predicted directions are often wrong between individuals, effects beyond 20 kb are
     under-estimated, and no score is fit for diagnosis: see ``docs/variants.md``.
@@ -273,6 +285,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         """
         embedder, _ = split_model(self.model)
         scores = self._check(embedder)
+        self._warn_about_rounding(embedder)
         recipe = recipe_of(embedder)
         head = head_of(self.model, recipe)
         targets = self._targets(recipe, head)
@@ -297,6 +310,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         table = _with_windows(table, rows, layout, good, recipe)
         if self.on_error == "raise":
             raise_bad_rows(_but_skipped(table), "variants")
+            _refuse_none(table)
         warn_about_edges(layout)
         kept = layout.good_rows
         windows, good = layout.table.iloc[kept], good.iloc[kept]
@@ -323,8 +337,9 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             aggregate=self.aggregate,
             difference_pass=self.difference_pass,
             embedder=embedder,
-            backend=replace(backend_of(embedder), on_error=self.on_error),
+            backend=self._backend(embedder),
             settings=self._settings(),
+            genome=genome,
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
@@ -394,6 +409,28 @@ class VariantEffect(TransformerMixin, BaseEstimator):
                 "can be negative; use EnformerEmbedder(output='tracks'), or 'SAD'"
             )
             raise InputError(msg)
+
+    def _backend(self, embedder: EnformerEmbedder) -> Backend:
+        """Return where and how; where nobody chose, products are not rounded."""
+        backend = replace(backend_of(embedder), on_error=self.on_error)
+        if embedder.precision == "auto":
+            exact = resolve_precision("float32", backend.device)
+            return replace(backend, precision=exact)
+        return backend
+
+    def _warn_about_rounding(self, embedder: EnformerEmbedder) -> None:
+        if embedder.precision in ROUNDED:
+            msg = (
+                f"precision={embedder.precision!r} rounds each allele by itself, which "
+                "can look like an effect, most of all far from the variant; use "
+                "'float32', and difference_pass='bfloat16' for speed"
+            )
+            warn(msg, VariantWarning, 4)
+
+    def __sklearn_clone__(self) -> Self:
+        """Return a copy with the same parameters; a fitted head stays fitted."""
+        parameters = self.get_params(deep=False)
+        return type(self)(**{**parameters, "model": copy_of(self.model)})
 
     def _targets(self, recipe: Recipe, head: Head | None) -> list[str]:
         """Name what is scored: tracks, dimensions, or a head's predictions."""
@@ -469,7 +506,8 @@ def _check_snap(snap_bp: object) -> None:
 
 def _refuse_none(table: pd.DataFrame) -> None:
     if (table["reason"] != "").all():
-        msg = f"no variant can be scored: {describe_counts(table)}"
+        first = f"row {table.index[0]}: {table['reason'].iloc[0]}"
+        msg = f"no variant can be scored: {describe_counts(table)}; {first}"
         raise InputError(msg)
 
 
@@ -490,7 +528,7 @@ def _with_bins(
         bins[:, 0] >= half - geometry.crop_bins
     )
     text = (
-        "outside: the variant lies outside its window; pair it with genes nearer to it"
+        "outside its window: the gene is too far away, or the variant at the very edge"
     )
     reasons = dict.fromkeys(np.flatnonzero(outside).tolist(), text)
     if recipe.pools[0].bins == "region":
@@ -498,9 +536,10 @@ def _with_bins(
         assert own is not None
         past = (own[:, 0] < 0) | (own[:, 1] > geometry.n_bins)
         reasons |= {
-            row: f"outside: the variant's bins {own[row, 0]} to {own[row, 1] - 1} are "
-            f"not among the kept bins 0 to {geometry.n_bins - 1}; use a smaller "
-            "snap_bp, a nearer gene, or bins='all'"
+            row: f"outside its window: the variant's bins {own[row, 0]} to "
+            f"{own[row, 1] - 1} are not among the kept bins 0 to "
+            f"{geometry.n_bins - 1}; use a smaller snap_bp, a nearer gene, or "
+            "bins='all'"
             for row in np.flatnonzero(past & ~outside).tolist()
         }
     layout = layout.with_reasons(reasons, raising=False)
@@ -525,9 +564,12 @@ def _with_windows(
         "bin": -1,
     }
     out = table.assign(**columns)
+    reasons = layout.table["reason"]
+    is_bare = (reasons != "") & ~reasons.str.startswith("outside its window:")
+    placed = layout.table.assign(reason=reasons.mask(is_bare, "window: " + reasons))
     for name in ("window_start", "window_end", "read_strand", "reason"):
         values = out[name].to_numpy(copy=True)
-        values[rows] = layout.table[name].to_numpy()
+        values[rows] = placed[name].to_numpy()
         out[name] = values
     numbers = out["bin"].to_numpy(copy=True)
     numbers[rows] = np.where(kept, bins, -1)

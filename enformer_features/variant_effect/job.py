@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.fitted import Head
 from enformer_features.exceptions import InferenceError, WeightsError
+from enformer_features.genomics.genome import Genome
 from enformer_features.genomics.variants import count_variants
 from enformer_features.inference.alleles import AlleleForward
 from enformer_features.inference.devices import resolve_batch_size
@@ -32,6 +34,7 @@ from enformer_features.variant_effect.scores import score_bins
 Floats = npt.NDArray[np.float32]
 Reasons = npt.NDArray[np.object_]
 SCHEMA = "enformer_features variant scores 1"
+PREDICTED_ROWS = 256  # pooled features of so many rows are held for a head
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class VariantJob:
     difference_pass : str or None
     embedder : EnformerEmbedder
     backend : Backend
+    settings : dict
+        Parameters of the transformer, for the record.
+    genome : Genome
     """
 
     table: pd.DataFrame
@@ -105,6 +111,7 @@ class VariantJob:
     embedder: EnformerEmbedder
     backend: Backend
     settings: dict[str, Any]
+    genome: Genome
 
     def __len__(self) -> int:
         """Return the number of rows, scored or not."""
@@ -169,13 +176,32 @@ class VariantJob:
         asked = np.asarray(rows, dtype=np.int64)
         values = np.full((len(asked), len(self.names)), np.nan, dtype=np.float32)
         reasons = self.table["reason"].to_numpy(object)[asked]
-        place = np.full(len(self), -1, dtype=np.int64)
-        place[self.rows] = np.arange(len(self.rows))
-        good = np.flatnonzero(place[asked] >= 0)
+        member_of = np.full(len(self), -1, dtype=np.int64)
+        member_of[self.rows] = self.firsts[self.same]
+        members = member_of[asked]
+        good = np.flatnonzero(members >= 0)
         if len(good):
-            values[good] = self._score(place[asked[good]])
+            places: dict[int, list[int]] = {}
+            for place in good.tolist():
+                places.setdefault(int(members[place]), []).append(place)
+            for member, scores in self._scores(list(places)):
+                values[places[member]] = scores
             self._check(values, reasons, asked, good)
         return values, reasons
+
+    @functools.cached_property
+    def same(self) -> Integers:
+        """Number of each member's allele in its window; equal for equal rows."""
+        alleles = self.table.iloc[self.rows][["start", "norm_ref", "norm_alt"]]
+        groups = alleles.assign(window=self.numbers).groupby(
+            ["window", "start", "norm_ref", "norm_alt"], sort=False
+        )
+        return np.asarray(groups.ngroup(), dtype=np.int64)
+
+    @functools.cached_property
+    def firsts(self) -> Integers:
+        """First member that has each number of :attr:`same`."""
+        return np.unique(self.same, return_index=True)[1].astype(np.int64)
 
     def _check(
         self, values: Floats, reasons: Reasons, rows: Integers, good: Integers
@@ -191,17 +217,21 @@ class VariantJob:
         values[bad] = np.nan
         reasons[bad] = reason
 
-    def _score(self, members: Integers) -> Floats:
-        """Score members of ``rows``, in the order given; windows are run once."""
+    def _scores(self, members: list[int]) -> Iterator[tuple[int, Floats]]:
+        """Yield the scores of members of ``rows``; a window is run once."""
         first = self.span[0]
-        found = {
-            member: self._read(member, ref, d, first)
-            for member, ref, d in self.alleles(members)
-        }
-        rows = [found[member] for member in members.tolist()]
-        if self.head is None:
-            return np.stack(rows)
-        return self._predict(np.stack([row[0] for row in rows]), rows)
+        waiting: list[tuple[int, Any]] = []
+        for member, ref, d in self.alleles(members):
+            read = self._read(member, ref, d, first)
+            if self.head is None:
+                yield member, read
+                continue
+            waiting.append((member, read))
+            if len(waiting) == PREDICTED_ROWS:
+                yield from self._predict(waiting)
+                waiting = []
+        if waiting:
+            yield from self._predict(waiting)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -226,6 +256,11 @@ class VariantJob:
         for window, of_this in of_window.items():
             yield from forward.run(self.reads, window, of_this)
 
+    @property
+    def shares(self) -> bool:
+        """Whether windows are such as several variants have: by the settings alone."""
+        return "tss" in self.table or bool(self.settings["variant_snap_bp"])
+
     def _forward(self) -> AlleleForward:
         digest = weights_digest(self.embedder.weights)
         loaded = load_weights(self.embedder.weights, str(self.backend.device))
@@ -234,16 +269,19 @@ class VariantJob:
             raise WeightsError(msg)
         module, backend = loaded.module, self.backend
         policy = self.difference_pass
-        return AlleleForward(
-            self.recipe,
-            prepared_once(module, backend.precision),
-            self.span,
-            batch_size=resolve_batch_size(
+        batch_size = 1
+        if self.shares:  # else a batch would be filled up with copies of one allele
+            batch_size = resolve_batch_size(
                 backend.batch_size,
                 backend.device,
                 self.recipe.config,
                 self.recipe.geometry.sequence_length,
-            ),
+            )
+        return AlleleForward(
+            self.recipe,
+            prepared_once(module, backend.precision),
+            self.span,
+            batch_size=batch_size,
             low=None if policy is None else prepared_once(module, POLICIES[policy]),
         )
 
@@ -262,25 +300,37 @@ class VariantJob:
         after = torch.cat([_pool_alternative(*pool, ref, d) for pool in pools])
         return before.cpu().numpy(), after.cpu().numpy()
 
-    def _predict(self, refs: Any, rows: list[Any]) -> Floats:
+    def _predict(self, rows: list[tuple[int, Any]]) -> Iterator[tuple[int, Floats]]:
+        """Compare the predictions of both alleles' features."""
         assert self.head is not None
-        before = self.head.predict(refs)
-        after = self.head.predict(np.stack([row[1] for row in rows]))
+        before = self.head.predict(np.stack([read[0] for _, read in rows]))
+        after = self.head.predict(np.stack([read[1] for _, read in rows]))
         parts = {"SAD": after - before, "REF": before, "ALT": after}
-        return np.concatenate([parts[score] for score in self.scores], axis=1).astype(
-            np.float32
-        )
+        scores = np.concatenate([parts[score] for score in self.scores], axis=1)
+        for (member, _), of_row in zip(rows, scores.astype(np.float32), strict=True):
+            yield member, of_row
 
     def provenance(self) -> dict[str, Any]:
         """Return what the scores depend on, as plain types; identifies the weights."""
-        return {**self.embedder.provenance(), **self.settings, "counts": self.counts}
+        head = None if self.head is None else " ".join(repr(self.head.steps).split())
+        return {
+            **self.embedder.provenance(),
+            "precision": self.backend.precision.name,
+            "precision_rms_error": self.backend.precision.rms_error,
+            **self.settings,
+            "head": head,
+            "head_digest": None if self.head is None else self.head.digest,
+            "counts": self.counts,
+        }
 
     def identity(self) -> str:
-        """Return a digest of all that decides a value: rows, weights, settings."""
-        columns = ["chrom", "start", "norm_ref", "norm_alt", "ref_matches", "reason"]
-        columns += ["window_start", "window_end", "read_strand"]
+        """Return a digest of all that decides a value, and of what rows are called.
+
+        Rows, the letters of their windows, weights, head and settings.
+        """
         digest = hashlib.sha256(SCHEMA.encode())
-        digest.update(self.table[columns].to_csv().encode())
+        digest.update(self.table.to_csv().encode())
+        digest.update(self._letters())
         for bins in self.bins:
             digest.update(np.ascontiguousarray(bins).tobytes())
         decisive = {
@@ -294,6 +344,24 @@ class VariantJob:
         }
         digest.update(json.dumps(decisive, sort_keys=True, default=str).encode())
         return digest.hexdigest()
+
+    def _letters(self) -> bytes:
+        """Return a digest of the letters that windows, and longer alleles, read."""
+        scored = self.table.iloc[self.rows]
+        lengths = [scored[name].str.len().max() for name in ("norm_ref", "norm_alt")]
+        reach = int(max(lengths)) + max(abs(shift) for shift in self.embedder.shifts)
+        spans = scored[["chrom", "window_start", "window_end"]].drop_duplicates()
+        digest = hashlib.sha256(self.genome.digest.encode())
+        for chrom, windows in spans.sort_values("window_start").groupby("chrom"):
+            done = -1 << 62
+            for start, end in zip(
+                windows["window_start"], windows["window_end"], strict=True
+            ):
+                low, high = max(int(start) - reach, done), int(end) + reach
+                if low < high:
+                    digest.update(self.genome.fetch(str(chrom), low, high).tobytes())
+                done = max(done, high)
+        return digest.digest()
 
 
 def _pool_alternative(pool: Pool, bins: Integers, ref: Tensor, d: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.fitted import split_model
 from enformer_features.exceptions import InputError, InputTypeError, check_choice
 from enformer_features.genomics.encoding import decode
-from enformer_features.genomics.genome import open_genome
+from enformer_features.genomics.genome import open_genome, rename_contigs
 from enformer_features.genomics.regions import (
     check_bounds,
     raise_bad_rows,
@@ -96,7 +96,7 @@ def saturation_mutagenesis(
     region: Any,
     *,
     tss: int | None = None,
-    strand: str = "+",
+    strand: str | None = None,
     **options: Any,
 ) -> Mutagenesis:
     r"""Substitute every base of a region, in one window.
@@ -108,10 +108,11 @@ def saturation_mutagenesis(
     region : str, or DataFrame of one row
         ``"chr1:101-200"`` (1-based, inclusive), or a table's row.
     tss : int, optional
-        0-based position that the window is centred on; the region's middle by default.
-        With it the bins of the TSS are scored, unless ``bins`` says otherwise.
-    strand : {"+", "-"}, default="+"
-        Of the gene whose TSS is given.
+        0-based position that the window is centred on; the table's own ``tss``, or the
+        region's middle by default. With a tss its bins are scored, unless ``bins`` says
+        otherwise.
+    strand : {"+", "-"}, optional
+        Of the gene whose TSS is given; the region's own by default.
     **options
         Parameters of :class:`~enformer_features.VariantEffect`: ``score``,
         ``aggregate``, ``bins``, ``difference_pass``.
@@ -143,7 +144,11 @@ def saturation_mutagenesis(
     >>> folder.cleanup()
     """
     embedder, _ = split_model(model)
-    chrom, start, ref = _bases(region, embedder)
+    row, ref = _bases(region, embedder)
+    chrom, start = str(row["chrom"]), int(row["start"])
+    strand = str(row["strand"]) if strand is None else strand
+    if tss is None and int(row["tss"]) >= 0:
+        tss = int(row["tss"])
     middle = start + len(ref) // 2 if tss is None else int(tss)
     known = np.array([letter in LETTERS for letter in ref])
     n = int(known.sum())
@@ -195,8 +200,8 @@ def _is_bare(model: Any) -> bool:
     return split_model(model)[1] is None
 
 
-def _bases(region: Any, embedder: EnformerEmbedder) -> tuple[str, int, str]:
-    """Return contig, start and letters of one region."""
+def _bases(region: Any, embedder: EnformerEmbedder) -> tuple[pd.Series[Any], str]:
+    """Return the row and the letters of one region."""
     if embedder.genome is None:
         msg = "mutagenesis needs a genome: give EnformerEmbedder(genome='hg38.fa')"
         raise InputError(msg)
@@ -208,10 +213,13 @@ def _bases(region: Any, embedder: EnformerEmbedder) -> tuple[str, int, str]:
         )
         raise InputTypeError(msg)
     genome = open_genome(embedder.genome, ambiguous=embedder.ambiguous)
+    chroms = rename_contigs(table["chrom"], embedder.contig_style)
+    table = table.assign(chrom=chroms)
     table = check_bounds(table, genome.contigs, str(genome.path))
     raise_bad_rows(table)
-    chrom, start, end = table.loc[table.index[0], ["chrom", "start", "end"]]
-    return str(chrom), int(start), decode(genome.fetch(chrom, int(start), int(end)))
+    row = table.iloc[0]
+    start, end = int(row["start"]), int(row["end"])
+    return row, decode(genome.fetch(str(row["chrom"]), start, end))
 
 
 def _others(ref: str) -> list[str]:

@@ -7,17 +7,27 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from enformer_features import EnformerEmbedder
-from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.exceptions import InputError, InputTypeError, VariantWarning
 from enformer_features.genomics.encoding import decode, encode, reverse_complement
 from enformer_features.genomics.gene_pairs import pair_with_genes
+from enformer_features.inference.reuse import ReferenceWindow
 from enformer_features.model.handle import ModelHandle
 from enformer_features.variant_effect.estimator import VariantEffect
-from tests.inference.networks import ODD, draw_codes, exact_of, network_of, one_hot
+from tests.inference.networks import (
+    EVEN,
+    ODD,
+    draw_codes,
+    exact_of,
+    network_of,
+    one_hot,
+)
 
 LENGTH = 3_968  # 31 bins, of which 11 are kept
 N_CONTIG = 12_000
@@ -231,8 +241,16 @@ def test_a_fitted_pipeline_scores_the_difference_of_its_predictions(
         VariantEffect(embedder, targets=["liver"]).fit(variants)
 
 
-def test_rows_do_not_depend_on_their_neighbours_or_order(letters, embedder):
-    embedder.set_params(precision="float32")
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_rows_do_not_depend_on_their_neighbours_or_order(letters, genome, batch_size):
+    embedder = EnformerEmbedder(
+        ModelHandle(network_of(EVEN)),
+        genome=genome,
+        output="tracks",
+        sequence_length=2_048,
+        batch_size=batch_size,
+        cache=None,
+    )
     variants = substitutions(letters, [POSITION, 6_001, POSITION, 5_038])
     effect = VariantEffect(embedder, snap_bp=512)
     together = effect.transform(variants)
@@ -393,15 +411,19 @@ def test_edges_follow_the_embedders_policy(letters, embedder):
     with pytest.raises(InputError, match="before the start of chr1"):
         VariantEffect(embedder).transform(variants)
     found = VariantEffect(embedder, on_error="nan").table(variants)
-    assert "before the start" in found["reason"][0]
+    assert found["reason"][0].startswith("window: its window chr1:")
 
 
-def test_a_pair_outside_its_window_is_an_error(letters, embedder):
-    variants = substitutions(letters, [POSITION]).assign(
+def test_a_pair_outside_its_window_is_skipped_and_counted(letters, embedder):
+    variants = substitutions(letters, [POSITION, 10_000]).assign(
         gene="g", tss=11_000, strand="+"
     )
-    with pytest.raises(InputError, match="outside its window"):
-        VariantEffect(embedder).fit(variants)
+    with pytest.warns(UserWarning, match="leave their chromosome"):
+        table = VariantEffect(embedder).table(variants)
+    assert table["reason"][0].startswith("outside its window")
+    assert table["reason"][1] == ""
+    with pytest.raises(InputError, match=r"no variant can be scored.*outside its win"):
+        VariantEffect(embedder).fit(variants.iloc[:1])
 
 
 def test_parameters_are_cloned_and_a_job_knows_what_decides(letters, embedder):
@@ -411,9 +433,93 @@ def test_parameters_are_cloned_and_a_job_knows_what_decides(letters, embedder):
     variants = substitutions(letters, [POSITION])
     identity = effect.job(variants).identity()
     assert identity == effect.job(variants.copy()).identity()
-    others = [
-        effect.job(substitutions(letters, [POSITION + 1])).identity(),
-        clone(effect).set_params(aggregate="sum").job(variants).identity(),
-        clone(effect).set_params(model__shifts=(0, 1)).job(variants).identity(),
+    changes = [
+        {"aggregate": "sum"},
+        {"score": "SAD"},
+        {"bins": "all"},
+        {"indels": "center"},
+        {"snap_bp": 7},
+        {"difference_pass": "bfloat16"},
+        {"model__shifts": (0, 1)},
+        {"model__strand": "average"},
+        {"model__tracks": [1]},
+        {"model__precision": "float32"},
+        {"model__weights": "untrained-tiny"},
     ]
-    assert len({identity, *others}) == 4
+    others = [
+        clone(effect).set_params(**change).job(variants).identity()
+        for change in changes
+    ]
+    others.append(effect.job(substitutions(letters, [POSITION + 1])).identity())
+    others.append(effect.job(variants.assign(id="rs1")).identity())
+    assert len({identity, *others}) == len(others) + 1
+    assert effect.get_params()["model__shifts"] == (0,)
+
+
+def test_a_job_knows_letters_beside_its_variants(letters, embedder, tmp_path):
+    variants = substitutions(letters, [POSITION])
+    other = tmp_path / "other.fa"
+    at = POSITION - 1_000
+    changed = next(base for base in "ACGT" if base != letters[at])
+    other.write_text(f">chr1\n{letters[:at]}{changed}{letters[at + 1 :]}\n")
+    identities = {
+        VariantEffect(clone(embedder).set_params(genome=path)).job(variants).identity()
+        for path in (embedder.genome, other)
+    }
+    assert len(identities) == 2
+
+
+def test_a_head_is_known_by_what_it_predicts(letters, embedder):
+    variants = substitutions(letters, [POSITION])
+    regions = [f"chr1:{p}-{p}" for p in range(3_000, 9_000, 600)]
+    embedder.set_params(output="embedding")
+    y = np.arange(10.0)
+
+    def job_of(*steps):
+        model = make_pipeline(clone(embedder), *steps).fit(regions, y)
+        return VariantEffect(model).job(variants)
+
+    twins = [job_of(RandomForestRegressor(3, random_state=1)) for _ in range(2)]
+    assert twins[0].identity() == twins[1].identity()
+    others = [job_of(RandomForestRegressor(3, random_state=2)), job_of(Ridge(0.1))]
+    others.append(job_of(FunctionTransformer(lambda x: x), Ridge(10.0)))
+    assert len({job.identity() for job in (*twins, *others)}) == 4
+    assert len({job.provenance()["head_digest"] for job in (*twins, *others)}) == 4
+    assert "Ridge(alpha=0.1)" in others[1].provenance()["head"]
+
+
+def test_a_fitted_head_survives_clone_and_freezing(letters, embedder):
+    model = fitted(embedder, letters)
+    variants = substitutions(letters, [POSITION])
+    effect = VariantEffect(model)
+    expected = effect.transform(variants)
+    np.testing.assert_array_equal(clone(effect).transform(variants), expected)
+    frozen = clone(VariantEffect(FrozenEstimator(model)))
+    np.testing.assert_array_equal(frozen.transform(variants), expected)
+
+
+def test_equal_rows_are_computed_once(letters, embedder, monkeypatch):
+    effects = ReferenceWindow.effects
+    n_run = []
+
+    def counted(self, edited, *args):
+        n_run.append(len(edited))
+        return effects(self, edited, *args)
+
+    monkeypatch.setattr(ReferenceWindow, "effects", counted)
+    variants = substitutions(letters, [POSITION, POSITION, 6_001, POSITION])
+    found = VariantEffect(embedder).transform(variants)
+    assert sum(n_run) == 2
+    assert np.array_equal(found[0], found[3])
+
+
+def test_rounded_alleles_are_warned_about_and_never_chosen(letters, embedder):
+    variants = substitutions(letters, [POSITION])
+    embedder.set_params(precision="bfloat16")
+    with pytest.warns(VariantWarning, match="rounds each allele by itself"):
+        VariantEffect(embedder).fit(variants)
+    embedder.set_params(precision="auto")
+    job = VariantEffect(embedder).job(variants)
+    assert job.backend.precision.operands == torch.float32
+    assert not job.backend.precision.tf32
+    assert job.provenance()["precision"] == job.backend.precision.name

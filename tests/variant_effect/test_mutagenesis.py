@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from enformer_features import EnformerEmbedder
 from enformer_features.exceptions import GenomeError, InputError, InputTypeError
@@ -50,6 +52,19 @@ def test_without_a_tss_the_region_is_in_the_middle_and_all_bins_are_read(embedde
     effect = VariantEffect(embedder, score=("SAD", "D2"), bins="all")
     expected = effect.transform(centred)
     np.testing.assert_array_equal(ism.to_frame()[ism.names].to_numpy(), expected)
+
+
+def test_a_region_is_read_as_it_says(embedder):
+    expected = saturation_mutagenesis(embedder, "chr1:4001-4003", strand="-")
+    said = saturation_mutagenesis(embedder, "chr1:4001-4003(-)")
+    np.testing.assert_array_equal(said.effects, expected.effects)
+    table = pd.DataFrame(
+        {"chrom": ["1"], "start": 4_000, "end": 4_003, "tss": 4_100, "strand": "-"}
+    )
+    ucsc = clone(embedder).set_params(contig_style="ucsc")
+    said = saturation_mutagenesis(ucsc, table)
+    expected = saturation_mutagenesis(embedder, "chr1:4001-4003", tss=4_100, strand="-")
+    np.testing.assert_array_equal(said.effects, expected.effects)
 
 
 @pytest.mark.filterwarnings("ignore::enformer_features.exceptions.WindowWarning")
