@@ -1,7 +1,7 @@
 # One command each; none needs an active environment, they make .venv themselves.
 # PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
 
-.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-variants bench-validate train-mini clean
+.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-variants bench-validate train-mini docs clean
 export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
@@ -46,8 +46,13 @@ bench-validate: .venv/.with-test  ## how fast bad rows are found
 train-mini: .venv/.with-test  ## the bundled network anew, into build/mini; 12 minutes
 	OMP_WAIT_POLICY=passive .venv/bin/python scripts/train_mini.py
 
+docs: .venv/.with-docs  ## pages and API, into build/docs; runs the gallery; 2 minutes
+	.venv/bin/python examples/gallery.py --out docs/gallery --overwrite
+	.venv/bin/python -m sphinx -q -W --keep-going -d build/doctrees -b html docs build/docs
+	@echo 'Open build/docs/index.html'
+
 clean:  ## remove what tests and builds leave; .venv stays
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build docs/made dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f .coverage
 	find enformer_features tests scripts benchmarks examples \
 	    -name __pycache__ -prune -exec rm -rf {} +

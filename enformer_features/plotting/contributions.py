@@ -338,7 +338,7 @@ def _draw_sums(scores: Floats, chrom: str, start: int, ax: Axes | None) -> Axes:
         ax.stairs(part, edges, fill=True, color=color)
     ax.axhline(0.0, color=GREY, linewidth=0.6)
     genome_axis(ax, chrom, float(edges[0]), float(edges[-1]))
-    ax.set_ylabel(f"contribution per {_BIN_BP} bp")
+    ax.set_ylabel(f"sum per {_BIN_BP} bp")
     return ax
 
 

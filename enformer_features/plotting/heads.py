@@ -89,12 +89,13 @@ def plot_coefficients(
             xytext=(0, 5),
             textcoords="offset points",
             size=6,
-            ha="center",
+            ha="left" if values[at] < 0 else "right",
         )
     ax.axvline(0.0, color=GREY, linewidth=0.8)
     ax.set_yticks(range(len(kinds)), ticks)
     ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.set_xlabel("coefficient")
+    ax.locator_params(axis="x", nbins=5)
     ax.margins(x=0.15)
     return ax
 

@@ -42,8 +42,9 @@ def plot_tracks(
     names : sequence of str, optional
         Of the tracks; ``track 0`` ... by default.
     genes : DataFrame, optional
-        ``chrom``, ``tss``, ``strand``, as from ``read_genes``, indexed by name. Those
-        in the window are drawn as arrows from the TSS, the way they are transcribed.
+        ``chrom``, ``tss``, ``strand``, as from ``read_genes``. Those in the window are
+        drawn as arrows from the TSS, the way they are transcribed, with their
+        ``gene_name`` or, without one, what the index says.
     scale : {"own", "shared"}, default="own"
         Whether each lane is as high as its own highest value, which its label says, or
         as that of all.
@@ -110,7 +111,8 @@ def draw_genes(ax: Axes, genes: pd.DataFrame, arrow_bp: float) -> float:
         ax.annotate("", (tss + step, height), (tss, height), arrowprops=arrow)
         side = "left" if step > 0 else "right"
         place = (tss + 1.2 * step, height)
-        ax.text(*place, str(name), size=7, style="italic", va="center", ha=side)
+        label = str(gene.get("gene_name", "")) or str(name)
+        ax.text(*place, label, size=7, style="italic", va="center", ha=side)
     return -0.1 - 0.35 * n_rows
 
 

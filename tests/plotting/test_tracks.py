@@ -60,6 +60,12 @@ def test_genes_of_the_window_are_arrows_the_way_they_are_transcribed():
     assert to_left.xy[0] < 300
 
 
+def test_genes_are_called_by_their_names_if_they_have_any():
+    named = GENES.assign(gene_name=["", "NLRC5", "", ""])
+    ax = plot_tracks([1.0, 2.0, 1.0], ("chr1", 128, 512), genes=named)
+    assert [t.get_text() for t in ax.texts if t.get_text()] == ["NLRC5", "B"]
+
+
 def test_it_draws_on_axes_that_are_given():
     ax = Figure().add_subplot()
     assert plot_tracks([1.0], ("chr1", 0, 128), ax=ax) is ax

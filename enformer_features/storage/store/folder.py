@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.exceptions import InputError, StoreError, first_few
-from enformer_features.storage.files import atomic_write, flush_folder
+from enformer_features.storage.files import (
+    atomic_write,
+    flush_folder,
+    remove_replaced,
+    take_place,
+)
 from enformer_features.storage.store.arrays import (
     EXTRA,
     HEADER,
@@ -46,7 +48,6 @@ from enformer_features.storage.store.markers import (
 from enformer_features.storage.store.values import checked_values
 
 PARTIAL = ".partial"
-OLD = ".old"
 
 
 class Store:
@@ -162,7 +163,7 @@ class Store:
         Parameters
         ----------
         unit : int
-        values : array, shape (rows of the unit, *row_shape)
+        values : array, shape ``(rows of the unit, *row_shape)``
             Finite; rows of NaN need a reason.
         about : mapping, optional
             Plain values that are kept with the unit, such as ``seconds``, ``device``
@@ -212,7 +213,7 @@ class Store:
 
         Returns
         -------
-        ndarray, shape (rows, *row_shape)
+        ndarray, shape ``(rows, *row_shape)``
             NaN where there is a reason.
 
         Raises
@@ -426,25 +427,11 @@ class Store:
     def _publish(self) -> None:
         """Rename; an old store goes only when the new one has its place."""
         if not self._is_here(self.path):  # another process may have finished it
-            self._take_place()
+            take_place(partial_folder(self.path), self.path)
         self._folder = self.path
         flush_folder(self.path.parent)
-        for old in hidden_siblings(self.path, OLD):  # also of those that were killed
-            # our own was moved by a process that lost a race, and will put it back
-            if not self._is_here(old):
-                shutil.rmtree(old, ignore_errors=True)
-
-    def _take_place(self) -> None:
-        old = hidden_sibling(self.path, OLD)
-        is_replaced = os.path.lexists(self.path)
-        if is_replaced:
-            _rename(self.path, old)
-        try:
-            _rename(partial_folder(self.path), self.path)
-        except StoreError:
-            if is_replaced and not os.path.lexists(self.path):
-                _rename(old, self.path)
-            raise
+        # our own was moved by a process that lost a race, and will put it back
+        remove_replaced(self.path, is_kept=self._is_here)
 
     def _is_here(self, folder: Path) -> bool:
         """Tell whether a folder is this very store, and not one of another plan."""
@@ -474,27 +461,8 @@ def partial_folder(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL)
 
 
-def hidden_sibling(path: Path, suffix: str) -> Path:
-    """Return a new name beside a path, cut so that long names stay legal."""
-    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{suffix}")
-
-
-def hidden_siblings(path: Path, suffix: str) -> list[Path]:
-    """Return what has a name that :func:`hidden_sibling` gave."""
-    pattern = f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 32}{suffix}"
-    return sorted(path.parent.glob(pattern))
-
-
 def _units_with(first: int, stop: int, unit_rows: int) -> range:
     """Return the units that have rows from `first` up to `stop`."""
     if first >= stop:
         return range(0)
     return range(first // unit_rows, -(-stop // unit_rows))
-
-
-def _rename(old: Path, new: Path) -> None:
-    try:
-        old.rename(new)
-    except OSError as error:
-        msg = f"{old} could not be renamed to {new}: {error.strerror or error}"
-        raise StoreError(msg) from error

@@ -18,7 +18,7 @@ def checked_values(
     ----------
     plan : StorePlan
     unit : int
-    values : array of floats, shape (rows of the unit, *row_shape)
+    values : array of floats, shape ``(rows of the unit, *row_shape)``
     reasons : dict of int to str
         Why rows are NaN, by their numbers in the store.
 
