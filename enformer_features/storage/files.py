@@ -8,10 +8,11 @@ hidden ``.<name>.<random>.partial`` that nothing reads and that may be deleted.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,8 @@ from enformer_features.exceptions import (
     StoreError,
 )
 from enformer_features.folders import give_usual_mode
+
+OLD = ".old"
 
 
 def check_output(
@@ -116,8 +119,7 @@ def atomic_write(path: str | PathLike[str], *, bytes_needed: int = 0) -> Iterato
     '1 2 3'
     """
     target = Path(os.path.realpath(path))
-    # a random name, cut so that the longest names stay legal
-    temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.partial")
+    temporary = hidden_sibling(target, ".partial")
     check_space(target, bytes_needed)
     try:
         yield temporary
@@ -178,6 +180,69 @@ def check_space(target: Path, bytes_needed: int) -> None:
             f"{free:,} are free on its disk"
         )
         raise StoreError(msg)
+
+
+def hidden_sibling(path: Path, suffix: str) -> Path:
+    """Return a new name beside a path, cut so that long names stay legal."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{suffix}")
+
+
+def hidden_siblings(path: Path, suffix: str) -> list[Path]:
+    """Return what has a name that :func:`hidden_sibling` gave."""
+    pattern = f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 32}{suffix}"
+    return sorted(path.parent.glob(pattern))
+
+
+def take_place(folder: Path, target: Path) -> None:
+    """Give a folder its name; what had it is put aside until all is well.
+
+    Call :func:`remove_replaced` next.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be renamed; what was there is then there again.
+    """
+    aside = hidden_sibling(target, OLD)
+    is_replaced = os.path.lexists(target)
+    if is_replaced:
+        rename(target, aside)
+    try:
+        rename(folder, target)
+    except BaseException:
+        if is_replaced and not os.path.lexists(target):
+            rename(aside, target)
+        raise
+
+
+def remove_replaced(
+    target: Path, is_kept: Callable[[Path], bool] = lambda _: False
+) -> None:
+    """Remove what :func:`take_place` put aside, here and in processes that were killed.
+
+    Parameters
+    ----------
+    target : Path
+    is_kept : callable, optional
+        Tells of a folder that was put aside whether it is still needed.
+    """
+    for aside in hidden_siblings(target, OLD):
+        if not is_kept(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file or folder.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        old.rename(new)
+    except OSError as error:
+        msg = f"{old} could not be renamed to {new}: {error.strerror or error}"
+        raise StoreError(msg) from error
 
 
 def flush_file(path: Path) -> None:

@@ -24,10 +24,12 @@ from enformer_features.storage.files import (
     check_output,
     check_space,
     flush_folder,
+    hidden_sibling,
     os_error,
+    remove_replaced,
+    take_place,
 )
 from enformer_features.storage.store.arrays import flush_tree
-from enformer_features.storage.store.folder import hidden_sibling
 from enformer_features.variant_effect.caution import caution_lines
 from enformer_features.variant_effect.placement import variant_names
 from enformer_features.variant_effect.store import Scores, chunks_of
@@ -179,7 +181,9 @@ def _write_zarr(
     try:
         _fill_folder(adata, folder, fill)
         flush_tree(folder)
-        _replace(folder, target)
+        take_place(folder, target)
+        flush_folder(target.parent)
+        remove_replaced(target)
     except Exception as error:
         cause = os_error(error)
         if cause is None or isinstance(error, StoreError):
@@ -217,19 +221,3 @@ def _fill_folder(adata: AnnData, folder: Path, fill: Callable[..., None]) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZarrUserWarning)  # no part of the standard yet
         zarr.consolidate_metadata(root.store)
-
-
-def _replace(folder: Path, target: Path) -> None:
-    """Rename; what was there goes only when the new one has its place."""
-    old = hidden_sibling(target, ".old")
-    is_replaced = os.path.lexists(target)
-    if is_replaced:
-        target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        if is_replaced:
-            old.rename(target)
-        raise
-    flush_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from enformer_features.exceptions import InputError, InputTypeError, StoreError
-from enformer_features.storage.files import atomic_write, check_output
+from enformer_features.storage import files
+from enformer_features.storage.files import (
+    OLD,
+    atomic_write,
+    check_output,
+    hidden_sibling,
+    remove_replaced,
+    take_place,
+)
 
 
 def test_output_is_expanded_absolute_and_follows_links(
@@ -162,3 +170,42 @@ def test_disk_that_is_too_small_is_refused_before_the_block_runs(
     ):
         pytest.fail("the block ran")
     assert os.listdir(tmp_path) == []
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Make two folders, each with a file that has its name."""
+    made = tmp_path / "new", tmp_path / "out.zarr"
+    for folder in made:
+        folder.mkdir()
+        (folder / folder.name).touch()
+    return made
+
+
+def test_a_folder_is_replaced_with_what_killed_writers_had_put_aside(
+    tmp_path: Path,
+) -> None:
+    new, target = folders(tmp_path)
+    for name in (target, tmp_path / "another.zarr"):
+        hidden_sibling(name, OLD).mkdir()
+    take_place(new, target)
+    remove_replaced(target)
+    assert os.listdir(target) == ["new"]
+    left = sorted(path.name[:9] for path in tmp_path.iterdir())
+    assert left == [".another.", "out.zarr"]
+
+
+def test_a_folder_is_there_again_when_its_successor_cannot_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, target = folders(tmp_path)
+    rename = files.rename
+
+    def stop_at_the_second(old: Path, name: Path) -> None:
+        if old == new:
+            raise KeyboardInterrupt
+        rename(old, name)
+
+    monkeypatch.setattr(files, "rename", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        take_place(new, target)
+    assert os.listdir(target) == ["out.zarr"]

@@ -10,6 +10,7 @@ import pytest
 
 from enformer_features.exceptions import InputError, InputTypeError, VariantWarning
 from enformer_features.genomics.vcf import read_vcf
+from enformer_features.storage.files import OLD, hidden_sibling
 from enformer_features.variant_effect.hdf5 import read_sad_hdf5
 from enformer_features.variant_effect.outputs import (
     SUFFIXES,
@@ -211,6 +212,13 @@ def test_anndata_has_a_layer_per_score(tmp_path, job, name):
     assert "diagnosis" in adata.uns["caution"][0]
     about = json.loads(adata.uns["enformer_features"]["provenance_json"])
     assert about.items() >= job.provenance().items()
+
+
+def test_what_killed_writers_put_aside_goes_with_the_next_output(tmp_path, job):
+    path = write(job, tmp_path / "s.zarr")
+    path.rename(hidden_sibling(path, OLD))
+    write(job, path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_variants_that_repeat_are_numbered_in_anndata(tmp_path):

@@ -28,7 +28,12 @@ from enformer_features.exceptions import (
     StoreError,
 )
 from enformer_features.storage.export import check_uns, clean_obs, clean_var
-from enformer_features.storage.files import check_space, flush_folder, os_error
+from enformer_features.storage.files import (
+    check_space,
+    flush_folder,
+    hidden_sibling,
+    os_error,
+)
 from enformer_features.storage.store.arrays import (
     files_below,
     flush_tree,
@@ -37,7 +42,6 @@ from enformer_features.storage.store.arrays import (
 from enformer_features.storage.store.folder import (
     PARTIAL,
     Store,
-    hidden_sibling,
     partial_folder,
 )
 from enformer_features.storage.store.manifest import (

@@ -17,6 +17,7 @@ from enformer_features.exceptions import (
     PlanMismatchError,
     StoreError,
 )
+from enformer_features.storage import files
 from enformer_features.storage.store import (
     Store,
     StorePlan,
@@ -249,17 +250,17 @@ def test_a_store_that_two_processes_finish_at_once_is_kept(
     other = plan(settings={"precision": "bfloat16"})
     one, two = (create(tmp_path / "out.zarr", other, overwrite=True) for _ in "12")
     values = fill(one)
-    rename = folder._rename
+    rename = files.rename
 
     def rename_at_once(old: Path, new: Path) -> None:
-        monkeypatch.setattr(folder, "_rename", rename)
+        monkeypatch.setattr(files, "rename", rename)
         if begins == "before":
             two.finalize(overwrite=True)
         rename(old, new)
         if begins == "after":
             two.finalize(overwrite=True)
 
-    monkeypatch.setattr(folder, "_rename", rename_at_once)
+    monkeypatch.setattr(files, "rename", rename_at_once)
     assert one.finalize(overwrite=True) == tmp_path / "out.zarr"
     finished = open_store(tmp_path / "out.zarr")
     assert finished.is_finished
@@ -286,15 +287,15 @@ def test_a_store_that_is_stopped_between_two_names_gets_its_own_later(
     open_store(tmp_path / "out.zarr").finalize()
     new = create(tmp_path / "out.zarr", plan(settings={"a": 1}), overwrite=True)
     values = fill(new)
-    rename = folder._rename
+    rename = files.rename
 
     def stop_at_the_second(old: Path, name: Path) -> None:
-        if old.name == "out.zarr.partial":
+        if old.name != "out.zarr":  # nor is the old one put back
             raise KeyboardInterrupt
         rename(old, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_rename", stop_at_the_second)
+        patch.setattr(files, "rename", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             new.finalize(overwrite=True)
     assert not (tmp_path / "out.zarr").exists()
@@ -309,7 +310,7 @@ def test_a_finished_store_is_kept_while_another_process_has_moved_it(
 ) -> None:
     store = create(tmp_path / "out.zarr")
     fill(store)
-    aside = folder.hidden_sibling(store.path, folder.OLD)
+    aside = files.hidden_sibling(store.path, files.OLD)
     monkeypatch.setattr(folder, "flush_folder", lambda _: store.path.rename(aside))
     store.finalize()
     assert [path.name for path in tmp_path.iterdir()] == [aside.name]
