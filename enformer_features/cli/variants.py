@@ -211,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
     )
     write_scores(store, job, target, **writing)
     if args.pca:
-        _write_components(args, job, store)
+        _write_components(args, store)
     failed = _failed(job, store)
     store.remove()
     digest = str(job.provenance()["weights_digest"])
@@ -368,17 +368,13 @@ def _check_components(args: argparse.Namespace, job: VariantJob) -> None:
         raise InputError(msg)
 
 
-def _write_components(
-    args: argparse.Namespace, job: VariantJob, store: ScoreStore
-) -> None:
-    from enformer_features.variant_effect.caution import comment_lines
+def _write_components(args: argparse.Namespace, store: ScoreStore) -> None:
     from enformer_features.variant_effect.pc_tables import pca_tables
 
     pca_tables(
         store,
         args.pca,
         n_components=args.components,
-        comments=comment_lines(job.provenance()),
         overwrite=args.overwrite,
     )
 

@@ -7,9 +7,10 @@ A folder with one ``chr{..}.tsv.gz`` per chromosome (bgzip, tabix index), header
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import pandas as pd
 
 from enformer_features.exceptions import InputError, first_few
 from enformer_features.storage.files import check_output
-from enformer_features.variant_effect.caution import CAUTION
+from enformer_features.variant_effect.caution import comment_lines
 from enformer_features.variant_effect.pca import VariantPCA
 from enformer_features.variant_effect.store import ScoreStore
 from enformer_features.variant_effect.tabix import (
@@ -30,7 +31,6 @@ from enformer_features.variant_effect.tabix import (
 KEYS = ("chrom", "pos", "id", "ref", "alt")
 HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
 FIT_ROWS = 50_000
-_CAUTION = tuple(f"##enformer_features_caution={text}" for text in CAUTION)
 
 
 def write_pc_tables(
@@ -38,7 +38,7 @@ def write_pc_tables(
     table: pd.DataFrame,
     components: npt.ArrayLike,
     *,
-    comments: Sequence[str] = _CAUTION,
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write components to one table per chromosome, with an index each.
@@ -51,8 +51,9 @@ def write_pc_tables(
         A variant table: chrom, pos (1-based), id, ref, alt.
     components : array, shape (n_rows, n_components)
         In the order of the table; rows of NaN are written as such.
-    comments : sequence of str
-        Lines that begin with ``##``, above the header.
+    provenance : mapping, optional
+        Of the scores; stands above the header, below the caution, which depends on
+        the weights it names.
     overwrite : bool, default=False
         Whether tables that are there may be replaced.
 
@@ -101,7 +102,8 @@ def write_pc_tables(
         part = table[list(KEYS)].iloc[rows].reset_index(drop=True)
         numbers = pd.DataFrame(values[rows], columns=names)
         with text_output(folder / name, overwrite=overwrite) as write:
-            write("".join(f"{line}\n" for line in comments))
+            lines = comment_lines(provenance or {})
+            write("".join(f"{line}\n" for line in lines))
             write("\t".join([*HEADER, *names]) + "\n")
             for text in as_text(pd.concat([part, numbers], axis=1)):
                 write(text)
@@ -144,10 +146,11 @@ def pca_tables(
     *,
     score: str | None = None,
     n_components: int = 20,
-    comments: Sequence[str] = _CAUTION,
     overwrite: bool = False,
 ) -> VariantPCA:
     """Fit components on a store of scores, and write them for each of its variants.
+
+    Caution and provenance of the scores stand above each table.
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ def pca_tables(
     score : str, optional
         Which of several; the first by default.
     n_components : int, default=20
-    comments, overwrite
+    overwrite : bool, default=False
         As for :func:`write_pc_tables`.
 
     Returns
@@ -179,7 +182,7 @@ def pca_tables(
         folder,
         scores.table(),
         np.concatenate(parts),
-        comments=comments,
+        provenance=scores.provenance,
         overwrite=overwrite,
     )
     return pca

@@ -8,13 +8,14 @@ import pytest
 
 from enformer_features.exceptions import InputError
 from enformer_features.variant_effect import pc_tables
+from enformer_features.variant_effect.caution import comment_lines
 from enformer_features.variant_effect.pc_tables import (
     pca_tables,
     read_pc_tables,
     write_pc_tables,
 )
 from enformer_features.variant_effect.store import score_variants
-from enformer_features.variant_effect.tabix import index_of
+from enformer_features.variant_effect.tabix import index_of, read_text
 from tests.variant_effect.jobs import KnownJob, variants
 
 pytest.importorskip("pysam")
@@ -129,6 +130,15 @@ def test_components_of_a_store_are_those_of_its_scores(tmp_path, score):
     found = read_pc_tables(tmp_path / "pc")[["pc0", "pc1"]]
     np.testing.assert_array_equal(found.astype("float32"), expected)
     assert np.isnan(expected[2]).all()
+
+
+def test_tables_of_a_store_say_its_caution_and_provenance(tmp_path):
+    job = RandomJob(variants(), weights="untrained-tiny")
+    store = score_variants(job, tmp_path / "s.zarr")
+    pca_tables(store, tmp_path / "pc", n_components=2)
+    comments, _ = read_text(tmp_path / "pc" / "chr6.tsv.gz")
+    assert comments == comment_lines(store.provenance)
+    assert "the numbers mean nothing" in comments[0]
 
 
 def test_large_stores_are_fitted_on_evenly_spaced_rows(tmp_path, monkeypatch):
