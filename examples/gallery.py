@@ -84,6 +84,23 @@ class World:
     tss: int
     contributions: Contributions
 
+    @property
+    def variants(self) -> pd.DataFrame:
+        """A substitution at every fifth base around the TSS."""
+        positions = np.arange(self.tss - 250, self.tss + 250, 5)
+        letters = self.contributions.to_frame(0).set_index("start")["letter"]
+        refs = letters.loc[positions].to_numpy()
+        return pd.DataFrame(
+            {
+                "chrom": self.gene["chrom"].iloc[0],
+                "pos": positions + 1,
+                "ref": refs,
+                "alt": [{"A": "G", "G": "A", "C": "T", "T": "C"}[ref] for ref in refs],
+                "tss": self.tss,
+                "strand": "+",
+            }
+        )
+
 
 def make_world(folder: Path) -> World:
     """Invent a genome, fit a head, and explain one gene."""
@@ -121,15 +138,15 @@ def predicted_tracks(world: World) -> Any:
 
     Each lane is one track, as high as its own highest value, which the label gives:
     lanes can be compared in shape, not in height. Only the middle of the window is
-    predicted; what is left and right of it is read, but has no values. `mini` predicts
-    the square root of scaled counts.
+    predicted; what is left and right of it is read, but has no values. An invented gene
+    gives a network that was trained on real ones no reason for a peak, and has none.
     """
     bins = world.embedder.embed_bins(world.gene)[0]  # (64 bins, 74 tracks)
     chosen = [0, 26, 40]
     return plot_tracks(
         bins[:, chosen],
         world.embedder.windows(world.gene).iloc[0],
-        names=[f"{a} {b[:18]}" for a, b in labels(world).iloc[chosen].to_numpy()],
+        names=list(world.tracks.loc[chosen, "description"].str[:24]),
         genes=world.genes,
     )
 
@@ -207,9 +224,8 @@ def effects_of_variants(world: World) -> Any:
     largest are named. Heights can be compared within a locus, not across loci, and say
     nothing of who carries the allele.
     """
-    changes = substitutions(world)
     effects = VariantEffect(world.model, targets=list(world.found.observed))
-    return plot_variant_effects(effects.table(changes), TISSUE)
+    return plot_variant_effects(effects.table(world.variants), TISSUE)
 
 
 def observed_and_predicted(world: World) -> Any:
@@ -231,28 +247,6 @@ def models_and_baselines(world: World) -> Any:
     around the TSS; random weights, permuted targets and the mean stand at 0 or below.
     """
     return plot_by_split(world.found.table)
-
-
-def labels(world: World) -> pd.DataFrame:
-    """Return assay and biosample of the tracks."""
-    return world.tracks[["assay", "biosample"]]
-
-
-def substitutions(world: World) -> pd.DataFrame:
-    """Return a substitution at every fifth base around the TSS."""
-    positions = np.arange(world.tss - 250, world.tss + 250, 5)
-    first = int(world.contributions.table["window_start"].iloc[0])
-    refs = ["ACGT"[code] for code in world.contributions.codes[0, positions - first]]
-    return pd.DataFrame(
-        {
-            "chrom": world.gene["chrom"].iloc[0],
-            "pos": positions + 1,
-            "ref": refs,
-            "alt": [{"A": "G", "G": "A", "C": "T", "T": "C"}[ref] for ref in refs],
-            "tss": world.tss,
-            "strand": "+",
-        }
-    )
 
 
 FIGURES: list[Callable[[World], Any]] = [

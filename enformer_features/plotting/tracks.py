@@ -90,7 +90,8 @@ def plot_tracks(
         color = PALETTE[number % len(PALETTE)]
         ax.stairs(lane + height, edges, baseline=lane, fill=True, color=color)
     ax.set_yticks(
-        lanes, [f"{n} (to {t:.3g})" for n, t in zip(labels, tops, strict=True)]
+        lanes + _LANE / 2,
+        [f"{n} (to {t:.3g})" for n, t in zip(labels, tops, strict=True)],
     )
     ax.tick_params(axis="y", length=0)
     lowest = draw_genes(ax, rows, 0.03 * float(edges[-1] - edges[0]))
