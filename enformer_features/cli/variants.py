@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pca",
         metavar="FOLDER",
         help="also write principal components of the (first) score, a table per "
-        "chromosome, fitted on at most 50,000 variants",
+        "chromosome, fitted on at most 50,000 variants or 512 MB",
     )
     group.add_argument(
         "--components", type=int, default=20, metavar="N", help="(default: 20)"

@@ -30,7 +30,7 @@ from enformer_features.variant_effect.tabix import (
 
 KEYS = ("chrom", "pos", "id", "ref", "alt")
 HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
-FIT_ROWS = 50_000
+FIT_ROWS, FIT_BYTES = 50_000, 512_000_000  # of what components are fitted on
 
 
 def write_pc_tables(
@@ -166,7 +166,8 @@ def pca_tables(
     Returns
     -------
     VariantPCA
-        Fitted on all rows or, of more than 50,000, on so many that are evenly spaced.
+        Fitted on all rows or, of more than 50,000 or 512 MB of the score, on so many
+        that are evenly spaced.
 
     Raises
     ------
@@ -175,8 +176,9 @@ def pca_tables(
     """
     columns = _columns_of(scores, score)
     usable = np.flatnonzero(scores.reasons() == "")
-    step = -(-len(usable) // FIT_ROWS) or 1
-    pca = VariantPCA(n_components).fit(scores.read(usable[::step])[:, columns])
+    most = min(FIT_ROWS, FIT_BYTES // (4 * len(scores.targets)))
+    step = -(-len(usable) // max(most, n_components)) or 1
+    pca = VariantPCA(n_components).fit(scores.read(usable[::step], columns))
     parts = [pca.transform(values[:, columns]) for _, values in scores.iterate()]
     write_pc_tables(
         folder,

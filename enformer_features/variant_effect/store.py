@@ -188,17 +188,21 @@ class ScoreStore:
                 found[self._order[int(place)]] = text
         return found
 
-    def read(self, rows: slice | npt.ArrayLike = slice(None)) -> Floats:
+    def read(
+        self, rows: slice | npt.ArrayLike = slice(None), columns: slice = slice(None)
+    ) -> Floats:
         """Read some rows; every checksum is checked.
 
         Parameters
         ----------
         rows : slice or array of int
             Rows of the table.
+        columns : slice, optional
+            Of the names; all by default.
 
         Returns
         -------
-        ndarray of float32, shape (len(rows), n_names)
+        ndarray of float32, shape (len(rows), number of columns)
             NaN where there is a reason.
 
         Raises
@@ -209,11 +213,12 @@ class ScoreStore:
         wanted = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
         places = self._places[wanted]
         units = places // self.store.plan.unit_rows
-        found = np.empty((len(places), len(self.names)), dtype=np.float32)
+        n_columns = len(range(len(self.names))[columns])
+        found = np.empty((len(places), n_columns), dtype=np.float32)
         for unit in np.unique(units).tolist():
             here = np.flatnonzero(units == unit)
             first = self.store.unit_rows(unit).start
-            found[here] = self._unit(unit)[places[here] - first]
+            found[here] = self._unit(unit)[places[here] - first, columns]
         return found
 
     def iterate(self) -> Iterator[tuple[slice, Floats]]:

@@ -14,6 +14,7 @@ from enformer_features.variant_effect.pc_tables import (
     read_pc_tables,
     write_pc_tables,
 )
+from enformer_features.variant_effect.pca import VariantPCA
 from enformer_features.variant_effect.store import score_variants
 from enformer_features.variant_effect.tabix import index_of, read_text
 from tests.variant_effect.jobs import KnownJob, variants
@@ -148,6 +149,21 @@ def test_large_stores_are_fitted_on_evenly_spaced_rows(tmp_path, monkeypatch):
     pca = pca_tables(store, tmp_path / "pc", n_components=2)
     assert pca.pca_.n_samples_ == 10
     assert len(read_pc_tables(tmp_path / "pc")) == 40
+
+
+def test_what_is_fitted_is_bounded_in_bytes_of_its_score_alone(tmp_path, monkeypatch):
+    store = score_variants(RandomJob(variants(40)), tmp_path / "s.zarr")
+    monkeypatch.setattr(pc_tables, "FIT_BYTES", 13 * 3 * 4)  # of three targets
+    shapes = []
+
+    def fit(self, X):
+        shapes.append((X.shape, X.base))
+        return actual(self, X)
+
+    actual = VariantPCA.fit
+    monkeypatch.setattr(VariantPCA, "fit", fit)
+    pca_tables(store, tmp_path / "pc", n_components=2)
+    assert shapes == [((13, 3), None)]  # and no part of a larger array
 
 
 def test_a_score_that_is_not_there_is_refused(tmp_path):

@@ -37,6 +37,8 @@ def test_scores_come_back_in_the_order_of_the_table(tmp_path):
     np.testing.assert_array_equal(scores.read(), job.expected())
     np.testing.assert_array_equal(scores.read([6, 0, 6]), job.expected()[[6, 0, 6]])
     np.testing.assert_array_equal(scores.read(slice(2, 5)), job.expected()[2:5])
+    some = scores.read([6, 0], slice(1, 3))
+    np.testing.assert_array_equal(some, job.expected()[[6, 0], 1:3])
     assert scores.reasons().tolist() == ["", "", REASON, "", "", "not finite", ""]
     assert (len(scores), scores.names) == (7, job.names)
 
