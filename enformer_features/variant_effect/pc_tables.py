@@ -7,6 +7,7 @@ A folder with one ``chr{..}.tsv.gz`` per chromosome (bgzip, tabix index), header
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -17,13 +18,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.exceptions import InputError, first_few
-from enformer_features.storage.files import check_output
+from enformer_features.storage.files import (
+    check_output,
+    flush_folder,
+    hidden_sibling,
+    rename,
+)
 from enformer_features.variant_effect.caution import comment_lines
 from enformer_features.variant_effect.pca import VariantPCA
 from enformer_features.variant_effect.store import ScoreStore
 from enformer_features.variant_effect.tabix import (
     as_text,
     index,
+    index_of,
+    read_head,
     read_text,
     text_output,
 )
@@ -55,7 +63,9 @@ def write_pc_tables(
         Of the scores; stands above the header, below the caution, which depends on
         the weights it names.
     overwrite : bool, default=False
-        Whether tables that are there may be replaced.
+        Whether tables that are there may be replaced. Those of other chromosomes,
+        whose components are of another fit, are then removed, if this package wrote
+        them; other files stay.
 
     Returns
     -------
@@ -65,7 +75,8 @@ def write_pc_tables(
     Raises
     ------
     InputError
-        If shapes differ, a file is there, or two contigs would share a name.
+        If shapes differ, a file is there, or two contigs would share a name; with
+        `overwrite`, if tables of components by others are there.
     StoreError
         If a file cannot be written.
 
@@ -91,24 +102,80 @@ def write_pc_tables(
     if not folder.parent.is_dir():
         msg = f"there is no folder {folder.parent} for {folder.name}"
         raise InputError(msg)
+    old = _replaced(folder, {*files.values()}) if overwrite else []
     if folder.exists():
         for name in files.values():
             check_output(folder / name, overwrite=overwrite)
-    folder.mkdir(exist_ok=True)
-    names = [f"PC{i}" for i in range(values.shape[1])]
-    for chrom, name in files.items():
-        rows = np.flatnonzero((table["chrom"] == chrom).to_numpy())
-        rows = rows[np.argsort(table["pos"].to_numpy()[rows], kind="stable")]
-        part = table[list(KEYS)].iloc[rows].reset_index(drop=True)
-        numbers = pd.DataFrame(values[rows], columns=names)
-        with text_output(folder / name, overwrite=overwrite) as write:
-            lines = comment_lines(provenance or {})
-            write("".join(f"{line}\n" for line in lines))
-            write("\t".join([*HEADER, *names]) + "\n")
-            for text in as_text(pd.concat([part, numbers], axis=1)):
-                write(text)
+    aside = hidden_sibling(folder, ".partial")  # so that no two fits are ever mixed
+    aside.mkdir()
+    try:
+        parts = {
+            name: _write_table(aside / name, table, values, chrom, provenance)
+            for chrom, name in files.items()
+        }
+        folder.mkdir(exist_ok=True)
+        for file in old:
+            file.unlink()
+            index_of(file).unlink(missing_ok=True)
+        for name in parts:
+            rename(aside / name, folder / name)
+        flush_folder(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for name, part in parts.items():
         index(folder / name, part)
-    return [folder / name for name in files.values()]
+    return [folder / name for name in parts]
+
+
+def _write_table(
+    file: Path,
+    table: pd.DataFrame,
+    values: npt.NDArray[np.float32],
+    chrom: str,
+    provenance: Mapping[str, Any] | None,
+) -> pd.DataFrame:
+    """Write the rows of a chromosome by position, and return their variants."""
+    rows = np.flatnonzero((table["chrom"] == chrom).to_numpy())
+    rows = rows[np.argsort(table["pos"].to_numpy()[rows], kind="stable")]
+    part = table[list(KEYS)].iloc[rows].reset_index(drop=True)
+    names = [f"PC{i}" for i in range(values.shape[1])]
+    numbers = pd.DataFrame(values[rows], columns=names)
+    with text_output(file) as write:
+        write("".join(f"{line}\n" for line in comment_lines(provenance or {})))
+        write("\t".join([*HEADER, *names]) + "\n")
+        for text in as_text(pd.concat([part, numbers], axis=1)):
+            write(text)
+    return part
+
+
+def _replaced(folder: Path, names: set[str]) -> list[Path]:
+    """Return the tables that go: those of the names, and ours of any other."""
+    old = [folder / name for name in sorted(names) if (folder / name).is_file()]
+    foreign: list[Path] = []
+    for file in _tables_in(folder):
+        comments, header = _head(file)
+        is_table = tuple(header[:5]) == HEADER and "PC" in "".join(header[5:6]).upper()
+        if file.name in names or not is_table:
+            continue
+        is_ours = any(line.startswith("##enformer_features_") for line in comments)
+        (old if is_ours else foreign).append(file)
+    if foreign:
+        found = first_few([file.name for file in foreign])
+        msg = f"{folder} has tables of components by others: {found}; give a new folder"
+        raise InputError(msg)
+    return old
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.tsv.gz"), *folder.glob("*.tsv")])
+
+
+def _head(file: Path) -> tuple[list[str], list[str]]:
+    """Return comments and names of columns of a table; none of another file."""
+    try:
+        return read_head(file)
+    except InputError:
+        return [], []
 
 
 def read_pc_tables(path: str | PathLike[str]) -> pd.DataFrame:
@@ -133,7 +200,7 @@ def read_pc_tables(path: str | PathLike[str]) -> pd.DataFrame:
     given = Path(path).expanduser()
     files = [given]
     if given.is_dir():
-        files = sorted([*given.glob("*.tsv.gz"), *given.glob("*.tsv")])
+        files = _tables_in(given)
     if not files or not files[0].is_file():
         msg = f"there are no tables of components at {given}"
         raise InputError(msg)

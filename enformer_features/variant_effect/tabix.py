@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import pandas as pd
 from Bio import bgzf
@@ -114,29 +114,52 @@ def read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
     InputError
         If it is empty, or no such table.
     """
-    comments: list[str] = []
+    with _readable(path) as file:
+        comments, header = _take_head(file)
+        names = [header[0].removeprefix("#"), *header[1:]]
+        numbers = [name for name in names if name.lower() not in _TEXT]
+        table = pd.read_csv(
+            file,
+            sep="\t",
+            names=names,
+            dtype={name: str for name in names if name not in numbers},
+            keep_default_na=False,
+            na_values={name: ["NaN"] for name in numbers},
+            float_precision="round_trip",
+        )
+    return comments, table
+
+
+def read_head(path: Path) -> tuple[list[str], list[str]]:
+    """Read the lines above the header of a table, and the names in it.
+
+    Raises
+    ------
+    InputError
+        If it is empty, or no text.
+    """
+    with _readable(path) as file:
+        return _take_head(file)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[TextIO]:
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            while (line := file.readline()).startswith("##"):
-                comments.append(line.rstrip("\n"))
-            if not line:
-                msg = "it has no header"
-                raise ValueError(msg)
-            names = line.removeprefix("#").rstrip("\n").split("\t")
-            numbers = [name for name in names if name.lower() not in _TEXT]
-            table = pd.read_csv(
-                file,
-                sep="\t",
-                names=names,
-                dtype={name: str for name in names if name not in numbers},
-                keep_default_na=False,
-                na_values={name: ["NaN"] for name in numbers},
-                float_precision="round_trip",
-            )
+            yield cast(TextIO, file)
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         msg = f"{path} cannot be read as a table of variants: {error}"
         raise InputError(msg) from error
-    return comments, table
+
+
+def _take_head(file: TextIO) -> tuple[list[str], list[str]]:
+    comments: list[str] = []
+    while (line := file.readline()).startswith("##"):
+        comments.append(line.rstrip("\n"))
+    if not line:
+        msg = "it has no header"
+        raise ValueError(msg)
+    return comments, line.rstrip("\n").split("\t")
 
 
 def index_of(path: Path) -> Path:

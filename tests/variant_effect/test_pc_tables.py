@@ -99,6 +99,46 @@ def test_nothing_is_written_if_one_table_is_there(tmp_path, components):
     assert len(read_pc_tables(folder)) == 7
 
 
+def test_tables_of_another_fit_go_and_other_files_stay(tmp_path, components):
+    folder = tmp_path / "pc"
+    write_pc_tables(folder, variants(), components)
+    (folder / "notes.tsv").write_text("#a\tb\n1\t2\n")
+    (folder / "more.tsv.gz").write_text("mine")
+    write_pc_tables(folder, variants()[4:], components[4:, :3], overwrite=True)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["chr9.tsv.gz", "chr9.tsv.gz.tbi", "more.tsv.gz", "notes.tsv"]
+    assert list(read_pc_tables(folder / "chr9.tsv.gz"))[5:] == ["pc0", "pc1", "pc2"]
+
+
+def test_tables_by_others_are_never_removed(tmp_path, components):
+    published = tmp_path / "chr1.tsv"
+    published.write_text("#CHROM\tPOS\tID\tREF\tALT\tPC1\nchr1\t7\trs1\tA\tC\t1\n")
+    with pytest.raises(InputError, match=r"by others: chr1\.tsv; give a new folder"):
+        write_pc_tables(tmp_path, variants(), components, overwrite=True)
+    assert list(tmp_path.iterdir()) == [published]
+
+
+def test_tables_stay_as_they_are_until_all_new_ones_are_written(
+    tmp_path, components, monkeypatch
+):
+    folder = tmp_path / "pc"
+    write_pc_tables(folder, variants(), components)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written = []
+
+    def stop_at_the_second(lines):
+        written.append(len(lines))
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(pc_tables, "as_text", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        write_pc_tables(folder, variants(), components * 2, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_what_does_not_fit_is_refused(tmp_path, components):
     with pytest.raises(InputError, match=r"shape \(6, 20\), the table has 7 rows"):
         write_pc_tables(tmp_path / "pc", variants(), components[1:])
