@@ -142,10 +142,10 @@ class ScoreStore:
     """
 
     def __init__(self, store: Store) -> None:
-        settings = store.plan.settings
-        if not {"identity", "scores", "targets"} <= settings.keys():
+        if not _has_scores(store):
             msg = f"{store.path} is a store, but not one of variant scores"
             raise StoreError(msg)
+        settings = store.plan.settings
         self.store = store
         self.scores: list[str] = settings["scores"]
         self.targets: list[str] = settings["targets"]
@@ -276,7 +276,8 @@ def score_variants(
         Rows that are computed and written together: 256, or fewer where rows are
         large.
     overwrite : bool, default=False
-        Whether a finished store of other settings is replaced.
+        Whether a store of other settings is replaced. An unfinished one is removed at
+        once, with the scores in it.
     verbose : bool, optional
         Progress bar; None shows one on a terminal.
 
@@ -367,20 +368,28 @@ def _planned(
         UNS_KEY: provenance_entry(plan.info["provenance"]),
         "caution": caution_lines(plan.info["provenance"]),
     }
-    try:
+    tables = clean_obs(table, len(table)), clean_var(job.names, None, len(job.names))
+
+    def create() -> Store:
         return create_store(
-            path,
-            plan,
-            clean_obs(table, len(table)),
-            clean_var(job.names, None, len(job.names)),
-            uns,
-            {"order": order},
-            overwrite=overwrite,
+            path, plan, *tables, uns, {"order": order}, overwrite=overwrite
         )
+
+    try:
+        return create()
     except PlanMismatchError as error:
-        told = _differences(plan, open_store(path, unfinished=True).plan)
-        msg = f"{error}\nasked for, and there: {told}"
+        there = open_store(path, unfinished=True)
+        if overwrite and not there.is_finished and _has_scores(there):
+            shutil.rmtree(there.folder)
+            return create()
+        told = _differences(plan, there.plan)
+        anew = "" if there.is_finished else ", or begin anew (overwrite=True)"
+        msg = f"{error}{anew}\nasked for, and there: {told}"
         raise PlanMismatchError(msg) from error
+
+
+def _has_scores(store: Store) -> bool:
+    return {"identity", "scores", "targets"} <= store.plan.settings.keys()
 
 
 def _plan(job: ScoringJob, unit_rows: int | Literal["auto"]) -> tuple[StorePlan, Rows]:

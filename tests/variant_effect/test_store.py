@@ -120,6 +120,32 @@ def test_a_finished_store_is_replaced_when_asked(tmp_path):
     np.testing.assert_array_equal(scores.read(), other.expected())
 
 
+@pytest.mark.parametrize("replaces", [True, False])
+def test_an_unfinished_store_is_replaced_when_asked(tmp_path, replaces):
+    path = tmp_path / "s.zarr"
+    if replaces:
+        score_variants(KnownJob(variants(4)), path)
+    first = KnownJob(variants(), stops_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        score_variants(first, path, unit_rows=2, overwrite=True)
+    other = KnownJob(variants(3), weights="mini")
+    with pytest.raises(PlanMismatchError, match="overwrite=True"):
+        score_variants(other, path)
+    scores = score_variants(other, path, overwrite=True)
+    np.testing.assert_array_equal(scores.read(), other.expected())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unfinished_store_of_something_else_is_never_replaced(tmp_path):
+    path = tmp_path / "s.zarr"
+    plan = StorePlan("X", 1, (1,), "float32", 1, ("a",))
+    tables = pd.DataFrame(index=["r"]), pd.DataFrame(index=["f"])
+    create_store(path, plan, *tables, {})
+    with pytest.raises(PlanMismatchError, match=r"or remove .*\.partial"):
+        score_variants(KnownJob(variants()), path, overwrite=True)
+    assert not open_store(path).is_finished
+
+
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_damaged_values_are_computed_again_and_only_they(tmp_path, is_finished):
     path = tmp_path / "s.zarr"
