@@ -7,6 +7,7 @@ moved along; there, too, goes a page for every module. git ignores that folder.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -37,6 +38,7 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 html_copy_source = False
+html_show_copyright = False
 
 autodoc_default_options = {
     "members": True,
@@ -128,14 +130,24 @@ def index_of(names: list[str]) -> str:
     for name in names:
         rooms.setdefault(name.split(".")[0], []).append(name)
     text = (
-        "# API by module\n\nWhat is imported from `enformer_features` itself is listed "
-        "with the module it is\nfrom; [the architecture](../../architecture.md) says "
-        "what each room is for.\n"
+        "# API by module\n\n[The architecture](../../architecture.md) says what each "
+        "room is for. `enformer_features` itself\nhas these names:\n\n" + public_names()
     )
     for room, inside in rooms.items():
         listed = "\n".join(inside)
         text += f"\n## {room}\n\n```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n"
     return text
+
+
+def public_names() -> str:
+    """Return a table of the names of the package, each with its first line."""
+    lines = ["| name | |", "| ---- | - |"]
+    for name in enformer_features.__all__:
+        value = getattr(enformer_features, name)
+        first = (inspect.getdoc(value) or "").split("\n")[0]
+        first = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", first)
+        lines.append(f"| {{py:obj}}`~{value.__module__}.{name}` | {first} |")
+    return "\n".join(lines) + "\n"
 
 
 def relink_page(_: object, page: str, source: list[str]) -> None:

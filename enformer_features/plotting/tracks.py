@@ -94,13 +94,13 @@ def plot_tracks(
         [f"{n} (to {t:.3g})" for n, t in zip(labels, tops, strict=True)],
     )
     ax.tick_params(axis="y", length=0)
-    lowest = draw_genes(ax, rows, 0.03 * float(edges[-1] - edges[0]))
+    lowest = _draw_genes(ax, rows, 0.03 * float(edges[-1] - edges[0]))
     ax.set_ylim(lowest, len(lanes))
     genome_axis(ax, place.chrom, float(edges[0]), float(edges[-1]))
     return ax
 
 
-def draw_genes(ax: Axes, genes: pd.DataFrame, arrow_bp: float) -> float:
+def _draw_genes(ax: Axes, genes: pd.DataFrame, arrow_bp: float) -> float:
     """Draw genes as arrows in up to three rows below 0; return where the last ends."""
     n_rows = min(len(genes), 3)
     for number, (name, gene) in enumerate(genes.iterrows()):
