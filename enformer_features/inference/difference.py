@@ -24,6 +24,7 @@ from enformer_features.inference.prepared import (
 )
 
 LINEAR_SOFTPLUS = 20.0  # from here on PyTorch returns its argument
+SMALL_CHANGE = 0.5  # of the sum of exponentials of a softmax
 LARGEST_EXPONENT = 80.0  # of softmax logits: exp of 88 overflows float32
 
 
@@ -31,9 +32,12 @@ def layer_norm_difference(norm: nn.LayerNorm, x: Tensor, d: Tensor) -> Tensor:
     """Return ``norm(x + d) - norm(x)``, without taking the difference of the two."""
     x = x - x.mean(dim=-1, keepdim=True)
     d = d - d.mean(dim=-1, keepdim=True)
-    variance = x.square().mean(dim=-1, keepdim=True) + norm.eps
     growth = (d * (2 * x + d)).mean(dim=-1, keepdim=True)
-    before, after = variance.sqrt(), (variance + growth).sqrt()
+    # Not the first plus the growth: where d undoes x, their sum would cancel.
+    before, after = (
+        (rows.square().mean(dim=-1, keepdim=True) + norm.eps).sqrt()
+        for rows in (x, x + d)
+    )
     slope = -growth / (before * after * (before + after))  # 1 / after - 1 / before
     return (d / after + x * slope) * norm.weight
 
@@ -44,10 +48,20 @@ def relu_difference(x: Tensor, d: Tensor) -> Tensor:
 
 
 def softmax_difference(weights: Tensor, d: Tensor) -> Tensor:
-    """Return ``softmax(l + d) - softmax(l)``, given ``weights = softmax(l)``."""
+    """Return ``softmax(l + d) - softmax(l)``, given ``weights = softmax(l)``.
+
+    Weights that are rounded need not add up to 1. Where the change is large, it is the
+    difference of two softmaxes: the closed form would divide by what has cancelled.
+    """
     change = torch.expm1(d.clamp(max=LARGEST_EXPONENT)).mul_(weights)
     mean = change.sum(dim=-1, keepdim=True)
-    return change.addcmul_(weights, mean, value=-1).mul_(1 / (1 + mean))
+    is_small = (mean.abs() < SMALL_CHANGE) & (d.amax(dim=-1, keepdim=True) < 1)
+    change.addcmul_(weights, mean, value=-1).mul_(1 / (1 + mean))
+    if bool(is_small.all()):
+        return change
+    moved = (weights.log() + d).softmax(dim=-1)
+    total = weights.sum(dim=-1, keepdim=True)
+    return torch.where(is_small, change, moved * total - weights)
 
 
 def gelu_difference(x: Tensor, d: Tensor) -> Tensor:

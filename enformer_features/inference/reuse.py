@@ -218,8 +218,7 @@ class ReferenceWindow:
         ranges = affected_ranges(positions, self.prepared.n_levels, len(self.codes))
         difference = torch.zeros_like(self.tower)
         letters = self._letters(edited)
-        n_affected = sum(high - low for low, high in ranges)
-        if n_affected > WIDEST_SHARE * self.tower.shape[1]:
+        if self._is_wide(ranges):
             alt = self.prepared.tower(letters)
             for low, high in ranges:
                 difference[:, low:high] = (alt - self.tower)[:, low:high]
@@ -290,8 +289,9 @@ class ReferenceWindow:
         """Yield ``embedding(copy) - embedding(ref)`` for edited copies of the window.
 
         Where more than half of the bins are affected, as behind an insertion, the whole
-        tower is run. The last batch is filled up, so that a copy's effect does not
-        depend on the others.
+        tower is run, and both alleles take ``prepared``'s transformer: a difference so
+        large is no better than its terms. The last batch is filled up, so that a copy's
+        effect does not depend on the others.
 
         Parameters
         ----------
@@ -307,14 +307,29 @@ class ReferenceWindow:
         """
         copies = iter(edited)
         while batch := list(itertools.islice(copies, batch_size)):
-            changes = [self.tower_difference(copy)[0] for copy in batch]
-            changes += changes[-1:] * (batch_size - len(batch))
-            yield self._effect_of(torch.cat(changes), self._wanted(bins))[: len(batch)]
+            changes = [self.tower_difference(copy) for copy in batch]
+            is_wide = [self._is_wide(ranges) for _, ranges in changes]
+            found: dict[int, Tensor] = {}
+            for wide in dict.fromkeys(is_wide):
+                places = [i for i, w in enumerate(is_wide) if w == wide]
+                alike = [changes[i][0] for i in places]
+                alike += alike[-1:] * (batch_size - len(alike))
+                low = None if wide else self._low
+                effects = self._effect_of(torch.cat(alike), self._wanted(bins), low)
+                found |= dict(zip(places, effects[: len(places)], strict=True))
+            yield torch.stack([found[i] for i in range(len(batch))])
 
-    def _effect_of(self, changes: Tensor, bins: tuple[int, int]) -> Tensor:
-        if self._low is not None:
+    def _is_wide(self, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Tell whether so much is affected that nothing is gained by differences."""
+        n_affected = sum(high - low for low, high in ranges)
+        return n_affected > WIDEST_SHARE * self.tower.shape[1]
+
+    def _effect_of(
+        self, changes: Tensor, bins: tuple[int, int], low: Prepared | None
+    ) -> Tensor:
+        if low is not None:
             if bins not in self._states:
-                states = reference_states(self._low, self.tower, bins)
+                states = reference_states(low, self.tower, bins)
                 self._states = {bins: states}
             return self._states[bins].propagate(changes)
         x = self.prepared.transform(self.tower + changes, bins=bins)

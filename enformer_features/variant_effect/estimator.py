@@ -57,6 +57,7 @@ from enformer_features.variant_effect.placement import (
     bins_of_variants,
     lay_out_variants,
     number_windows,
+    variant_names,
 )
 from enformer_features.variant_effect.scores import (
     AGGREGATES,
@@ -71,6 +72,7 @@ Floats = npt.NDArray[np.float32]
 SKIPPED_CLASSES = (
     *("symbolic", "breakend", "overlapping deletion", "missing allele"),
     *("other letters", "no change", "REF mismatch", "outside its window"),
+    "too long",
 )
 ROUNDED = ("tf32", "bfloat16", "float16")
 BIN_WORDS = ("auto", "all", "tss", "variant")
@@ -113,11 +115,13 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         with genes); the bin of the variant's first base and its neighbours; or a range
         relative to the middle bin. ``"auto"`` is "tss" for pairs with genes, else
         "all". Not for pipelines.
-    indels : {"left", "center", "aligned"}, default="left"
-        Which bases of an inserted or shortened alternative the window holds:
+    indels : {"auto", "left", "center", "aligned"}, default="auto"
+        Which bases of an inserted or shortened alternative the window holds; "left"
+        for lone variants, "aligned" for pairs with genes unless one is named:
 
-        - ``"left"``: the window's first base stays and its right end gains or loses
-          bases, as published: bins right of the variant are moved against the genome;
+        - ``"left"``: the base at the genome's left end of the window stays and the
+          other end gains or loses bases, as published: bins right of the variant are
+          moved against the genome, which can look like an effect;
         - ``"center"``: the surplus is taken from both ends;
         - ``"aligned"``: bins left of the variant as with the first base fixed, bins
           right of it as with the last base fixed, those of the variant half of each.
@@ -185,7 +189,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         score: str | tuple[str, ...] = "SAD",
         aggregate: Literal["mean", "sum"] = "mean",
         bins: str | tuple[int, int] = "auto",
-        indels: Indels = "left",
+        indels: Literal["auto"] | Indels = "auto",
         snap_bp: int = 0,
         on_mismatch: OnMismatch = "error",
         on_error: Literal["raise", "nan"] = "raise",
@@ -321,7 +325,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             windows,
             numbers,
             shifts=tuple(embedder.shifts),
-            indels=self.indels,
+            indels=self._indels(good),
             geometry=recipe.geometry,
         )
         return VariantJob(
@@ -338,7 +342,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             difference_pass=self.difference_pass,
             embedder=embedder,
             backend=self._backend(embedder),
-            settings=self._settings(),
+            settings=self._settings(good),
             genome=genome,
         )
 
@@ -373,7 +377,7 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             msg = f"score={self.score!r} must name a score, and none of them twice"
             raise InputError(msg)
         check_choice("aggregate", self.aggregate, AGGREGATES)
-        check_choice("indels", self.indels, INDELS)
+        check_choice("indels", self.indels, ("auto", *INDELS))
         check_choice("on_mismatch", self.on_mismatch, ON_MISMATCH)
         check_choice("on_error", self.on_error, ON_ERROR)
         if isinstance(self.bins, str):
@@ -455,12 +459,20 @@ class VariantEffect(TransformerMixin, BaseEstimator):
             return "region"
         if self.bins != "auto":
             return self.bins
-        has_genes = "tss" in table and (table["tss"].to_numpy() >= 0).all()
-        return "tss" if has_genes and len(table) else "all"
+        return "tss" if _has_genes(table) else "all"
 
-    def _settings(self) -> dict[str, Any]:
-        names = ("aggregate", "bins", "indels", "snap_bp", "on_mismatch")
+    def _indels(self, table: pd.DataFrame) -> Indels:
+        """Return the frame of indels: at genes, what is not moved must not change."""
+        if self.indels != "auto":
+            return self.indels
+        return "aligned" if _has_genes(table) else "left"
+
+    def _settings(self, table: pd.DataFrame) -> dict[str, Any]:
+        names = ("aggregate", "snap_bp", "on_mismatch")
         settings = {f"variant_{name}": getattr(self, name) for name in names}
+        bins = self._pool_bins(table)
+        settings["variant_bins"] = "variant" if bins == "region" else bins
+        settings["variant_indels"] = self._indels(table)
         score = [self.score] if isinstance(self.score, str) else list(self.score)
         return {
             **settings,
@@ -482,6 +494,11 @@ class VariantEffect(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         tags.requires_fit = False
         return tags
+
+
+def _has_genes(table: pd.DataFrame) -> bool:
+    """Tell whether all variants are paired with a gene."""
+    return "tss" in table and bool((table["tss"].to_numpy() >= 0).all())
 
 
 def _genome_of(embedder: EnformerEmbedder) -> Genome:
@@ -514,7 +531,14 @@ def _refuse_none(table: pd.DataFrame) -> None:
 def _but_skipped(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table without the reasons of alleles that are skipped anyway."""
     skipped = table["reason"].str.partition(":")[0].isin(SKIPPED_CLASSES)
-    return table.assign(reason=table["reason"].mask(skipped, ""))
+    names = zip(table.index, variant_names(table), strict=True)
+    labels = [f"{label} ({name})" for label, name in names]
+    reasons = table["reason"].mask(skipped, "")
+    return pd.DataFrame({"reason": reasons.to_numpy()}, index=labels)
+
+
+def _alleles(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["norm_ref"], table["norm_alt"], strict=True))
 
 
 def _with_bins(
@@ -527,10 +551,18 @@ def _with_bins(
     outside = (bins[:, 1] <= -geometry.crop_bins) | (
         bins[:, 0] >= half - geometry.crop_bins
     )
+    length = geometry.sequence_length
     text = (
-        "outside its window: the gene is too far away, or the variant at the very edge"
+        f"outside its window: it is not in the {length} bp around the window's centre; "
+        f"were pairs made with sequence_length={length}, is snap_bp as large?"
     )
     reasons = dict.fromkeys(np.flatnonzero(outside).tolist(), text)
+    longest = np.array([max(map(len, two)) for two in _alleles(table)])
+    reasons |= {
+        row: f"too long: an allele of {longest[row]} bp, more than half of a window of "
+        f"{length} bp"
+        for row in np.flatnonzero((longest > length // 2) & ~outside).tolist()
+    }
     if recipe.pools[0].bins == "region":
         own = layout.region_bins(geometry)
         assert own is not None
@@ -541,6 +573,7 @@ def _with_bins(
             f"{geometry.n_bins - 1}; use a smaller snap_bp, a nearer gene, or "
             "bins='all'"
             for row in np.flatnonzero(past & ~outside).tolist()
+            if row not in reasons
         }
     layout = layout.with_reasons(reasons, raising=False)
     return layout.pool_bins(recipe.pools, geometry, raising=False)
@@ -565,7 +598,7 @@ def _with_windows(
     }
     out = table.assign(**columns)
     reasons = layout.table["reason"]
-    is_bare = (reasons != "") & ~reasons.str.startswith("outside its window:")
+    is_bare = (reasons != "") & ~reasons.str.partition(":")[0].isin(SKIPPED_CLASSES)
     placed = layout.table.assign(reason=reasons.mask(is_bare, "window: " + reasons))
     for name in ("window_start", "window_end", "read_strand", "reason"):
         values = out[name].to_numpy(copy=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.fitted import split_model
+from enformer_features.estimators.parameters import window_length
 from enformer_features.exceptions import InputError, InputTypeError, check_choice
 from enformer_features.genomics.encoding import decode
 from enformer_features.genomics.genome import open_genome, rename_contigs
@@ -149,6 +150,13 @@ def saturation_mutagenesis(
     strand = str(row["strand"]) if strand is None else strand
     if tss is None and int(row["tss"]) >= 0:
         tss = int(row["tss"])
+    length = window_length(embedder)
+    if len(ref) > length:
+        msg = (
+            f"{chrom}:{start}-{start + len(ref)} has {len(ref)} bp, its window "
+            f"{length} bp; mutate it in parts"
+        )
+        raise InputError(msg)
     middle = start + len(ref) // 2 if tss is None else int(tss)
     known = np.array([letter in LETTERS for letter in ref])
     n = int(known.sum())

@@ -218,3 +218,41 @@ def test_the_states_keep_the_references_own_output():
         states._before_last_gelu, prepared.before_last_gelu(output), rtol=0, atol=5e-5
     )
     assert not states.propagate(torch.zeros_like(tower)).any()
+
+
+@pytest.mark.parametrize("rounded", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fall", [3.0, 30.0, 90.0])
+def test_attention_that_leaves_its_only_key_is_right(rounded, fall):
+    logits = torch.linspace(-1, 1, WIDTH, dtype=torch.float64).repeat(7, 1)
+    logits[:, 5] += 12  # of one key alone
+    d = torch.zeros_like(logits)
+    d[:, 5] -= fall
+    expected = (logits + d).softmax(dim=-1) - logits.softmax(dim=-1)
+    weights = logits.softmax(dim=-1).to(rounded).float()
+    found = softmax_difference(weights, d.float())
+    assert relative(found, expected) < (1e-4 if rounded == torch.float32 else 1e-2)
+
+
+def test_a_norm_of_what_is_undone_stays_finite():
+    x, _ = draw(1.0, seed=11)
+    found = layer_norm_difference(layer_norm(torch.float32), x.float(), -x.float())
+    norm = layer_norm(torch.float64)
+    assert relative(found, norm(torch.zeros_like(x)) - norm(x)) < 1e-3
+
+
+def test_a_wide_change_takes_the_unrounded_transformer():
+    codes = draw_codes(1, 31 * 128)[0]
+    edited = np.roll(codes, 1)
+    exact = ReferenceWindow(prepared_of(), codes)
+    low = ReferenceWindow(prepared_of(), codes, low=prepared_of(ODD, "bfloat16"))
+    narrow = codes.copy()
+    narrow[2_000] = (codes[2_000] + 1) % 4
+    pairs = [
+        (next(exact.effects([edited])), next(low.effects([edited]))),
+        (next(exact.effects([narrow])), next(low.effects([narrow]))),
+    ]
+    assert torch.equal(*pairs[0])
+    assert not torch.equal(*pairs[1])
+    both = next(low.effects([narrow, edited, narrow], batch_size=3))
+    assert relative(both[1], pairs[0][0][0].double()) < 1e-5
+    assert torch.equal(both[0], both[2])

@@ -205,6 +205,48 @@ def test_pairs_are_scored_at_the_tss_of_their_gene_on_its_strand(
         np.testing.assert_allclose(found[row], alt - ref, rtol=1e-6, atol=1e-10)
 
 
+def test_a_mirrored_gene_and_indel_have_the_same_scores(letters, embedder, tmp_path):
+    both = tmp_path / "both.fa"
+    mirrored = decode(reverse_complement(encode(letters)))
+    both.write_text(f">chr1\n{letters}\n>mirror\n{mirrored}\n")
+    embedder.set_params(genome=both)
+    p = POSITION
+    variants = pd.DataFrame(
+        {
+            "chrom": ["chr1", "mirror"],
+            "pos": [p + 1, N_CONTIG - p - 41],
+            "ref": [
+                letters[p : p + 41],
+                mirrored[N_CONTIG - p - 42 : N_CONTIG - p - 1],
+            ],
+            "alt": [letters[p], mirrored[N_CONTIG - p - 42]],
+            "tss": [p + 300, N_CONTIG - 1 - p - 300],
+            "strand": ["+", "-"],
+        }
+    )
+    found = VariantEffect(embedder).transform(variants)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    job = VariantEffect(embedder).job(variants)
+    assert job.settings["variant_indels"] == "aligned"
+    left = VariantEffect(embedder, indels="left").transform(variants)
+    assert not np.allclose(left[0], left[1], rtol=1e-3)
+
+
+def test_alleles_longer_than_half_a_window_are_not_scored(letters, embedder):
+    variants = substitutions(letters, [POSITION, POSITION])
+    ref = letters[4_000:6_100]
+    variants = pd.concat(
+        [
+            variants,
+            pd.DataFrame({"chrom": ["chr1"], "pos": 4_001, "ref": ref, "alt": ref[0]}),
+        ],
+        ignore_index=True,
+    )
+    table = VariantEffect(embedder).table(variants)
+    assert table["reason"][2].startswith("too long: an allele of 21")
+    assert table["reason"][0] == ""
+
+
 def fitted(embedder, letters, pooling="tss"):
     embedder.set_params(output="embedding", pooling=pooling)
     regions = [f"chr1:{p}-{p}" for p in range(3_000, 9_000, 600)]

@@ -83,6 +83,8 @@ def test_regions_that_cannot_be_mutated_are_refused(embedder):
         saturation_mutagenesis(embedder, ["chr1:1-5", "chr1:7-9"])
     with pytest.raises(InputError, match="outside its window"):
         saturation_mutagenesis(embedder, "chr1:4001-4003", tss=600)
+    with pytest.raises(InputError, match="5000 bp, its window 3968 bp"):
+        saturation_mutagenesis(embedder, "chr1:1001-6000")
     bare = EnformerEmbedder("untrained-tiny")
     with pytest.raises(InputError, match="needs a genome"):
         saturation_mutagenesis(bare, "chr1:1-5")
