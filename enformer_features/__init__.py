@@ -82,8 +82,13 @@ if TYPE_CHECKING:
         read_tracks,
         select_tracks,
     )
+    from enformer_features.interpret.attention import AttentionMap, attention
     from enformer_features.interpret.contributions import Contributions
-    from enformer_features.interpret.gradients import gradient_x_input
+    from enformer_features.interpret.elements import element_ism
+    from enformer_features.interpret.gradients import (
+        gradient_x_input,
+        integrated_gradients,
+    )
     from enformer_features.interpret.targets import Target
     from enformer_features.model.config import EnformerConfig
     from enformer_features.model.enformer import Enformer
@@ -91,12 +96,13 @@ if TYPE_CHECKING:
     from enformer_features.storage.export import write_h5ad
     from enformer_features.training.tuning.regressor import EnformerRegressor
     from enformer_features.variant_effect.estimator import VariantEffect
-    from enformer_features.variant_effect.mutagenesis import saturation_mutagenesis
+    from enformer_features.variant_effect.mutagenesis import ism, saturation_mutagenesis
     from enformer_features.variant_effect.pca import VariantPCA
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttentionMap",
     "ChromosomeSplit",
     "Contributions",
     "EmbeddingStore",
@@ -133,13 +139,17 @@ __all__ = [
     "WeightsError",
     "WindowOverlapSplit",
     "align",
+    "attention",
     "elastic_net_head",
+    "element_ism",
     "evaluate",
     "expecto_head",
     "expecto_kernels",
     "expecto_protocol",
     "fit_head",
     "gradient_x_input",
+    "integrated_gradients",
+    "ism",
     "lasso_head",
     "leakage_report",
     "load_model",
@@ -170,6 +180,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AttentionMap": "interpret.attention",
     "ChromosomeSplit": "estimators.splits.rules",
     "Contributions": "interpret.contributions",
     "EmbeddingStore": "estimators.embedding_store",
@@ -197,13 +208,17 @@ _MODULES = {
     "VariantPCA": "variant_effect.pca",
     "WindowOverlapSplit": "estimators.splits.rules",
     "align": "genomics.genes",
+    "attention": "interpret.attention",
     "elastic_net_head": "estimators.heads",
+    "element_ism": "interpret.elements",
     "evaluate": "estimators.evaluation.run",
     "expecto_head": "estimators.heads",
     "expecto_kernels": "inference.pooling",
     "expecto_protocol": "estimators.evaluation.protocols",
     "fit_head": "estimators.heads",
     "gradient_x_input": "interpret.gradients",
+    "integrated_gradients": "interpret.gradients",
+    "ism": "variant_effect.mutagenesis",
     "lasso_head": "estimators.heads",
     "leakage_report": "estimators.splits.leakage",
     "load_model": "estimators.persistence",

@@ -364,3 +364,36 @@ def pooled_names(
         for pool in pools
         for name in pool.feature_names(names, geometry)
     ]
+
+
+def pool_row(
+    bins: Tensor,
+    pools: Sequence[Pool],
+    of_pools: Sequence[Integers],
+    row: int,
+    first: int = 0,
+) -> Tensor:
+    """Put the pools of one row side by side.
+
+    Parameters
+    ----------
+    bins : Tensor, shape (n_bins, n_features)
+        Kept bins from number ``first`` on.
+    pools : sequence of Pool
+    of_pools : sequence of ndarray of int64
+        What :meth:`Pool.resolve` returns, for each.
+    row : int
+    first : int, default=0
+
+    Returns
+    -------
+    Tensor, shape (n_outputs,)
+    """
+    import torch
+
+    pooled = []
+    for pool, of_pool in zip(pools, of_pools, strict=True):
+        low, high, *turned = of_pool[row].tolist()
+        here = np.array([low - first, high - first, *turned])
+        pooled.append(pool.read(bins, here))
+    return torch.cat(pooled)

@@ -17,11 +17,15 @@ from torch import Tensor
 from enformer_features.exceptions import (
     DeviceMemoryError,
     InferenceError,
+    InputError,
     WeightsError,
+    check_choice,
 )
 from enformer_features.genomics.encoding import N_CODE
+from enformer_features.genomics.shuffles import background
 from enformer_features.inference.devices import memory_report
 from enformer_features.inference.engine import is_out_of_memory
+from enformer_features.inference.pooling import pool_row
 from enformer_features.inference.precision import arithmetic
 from enformer_features.interpret.contributions import Codes, Contributions
 from enformer_features.interpret.forward import GradientForward
@@ -31,6 +35,8 @@ from enformer_features.model.recompute import one_hot
 from enformer_features.model.registry import load_weights, weights_digest
 
 Floats = npt.NDArray[np.float32]
+NOTHING = ("zeros", "n")
+BASELINES = (*NOTHING, "shuffled", "dinucleotide")
 
 
 def gradient_x_input(model: Any, X: Any, target: Target | None = None) -> Contributions:
@@ -83,6 +89,89 @@ def gradient_x_input(model: Any, X: Any, target: Target | None = None) -> Contri
     """
     gradients = _Gradients(resolve_target(model, target), X)
     return gradients.contributions("gradient_x_input", gradients.of_row)
+
+
+def integrated_gradients(
+    model: Any,
+    X: Any,
+    target: Target | None = None,
+    *,
+    baseline: str = "zeros",
+    steps: int = 50,
+    seed: int = 0,
+) -> Contributions:
+    """Score every base by gradients along the way from a baseline to the sequence.
+
+    Their sum is the difference of the two predictions, but for the error of summing
+    ``steps`` gradients, which is returned.
+
+    Parameters
+    ----------
+    model, X, target
+        As in :func:`gradient_x_input`.
+    baseline : {"zeros", "n", "shuffled", "dinucleotide"}, default="zeros"
+        N everywhere, which is zeros (two names of one thing); the window's letters in
+        random order; or in one that keeps pairs of neighbours.
+    steps : int, default=50
+        Gradients, at the places of Gauss-Legendre quadrature.
+    seed : int, default=0
+        Of the shuffles. Each row has its own, whatever its neighbours are.
+
+    Returns
+    -------
+    Contributions
+        With ``baseline_prediction`` and ``delta``: the sum of the scores over the
+        difference of the predictions, less 1. ``gradient`` is its weighted mean.
+
+    Raises
+    ------
+    InputError, InputTypeError, GenomeError, WeightsError, DeviceMemoryError
+        As :func:`gradient_x_input` does.
+
+    Notes
+    -----
+    With shifts, bases that only a shifted window reads count in ``delta``, though they
+    have no score; beyond the row's own window the baseline is N.
+
+    References
+    ----------
+    Sundararajan et al. 2017, ICML, section 5.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
+    >>> warnings.simplefilter("ignore", UntrainedWeightsWarning)
+    >>> embedder = EnformerEmbedder(
+    ...     "untrained-tiny", sequence_length=1024, max_n_fraction=1.0
+    ... )
+    >>> target = Target(tracks=[4828])
+    >>> sequence = "N" * 500 + "GATTACA" + "N" * 517
+    >>> found = integrated_gradients(embedder, [sequence], target, steps=20)
+    >>> bool(abs(found.delta[0]) < 0.05)
+    True
+    """
+    check_choice("baseline", baseline, BASELINES)
+    check_whole("steps", steps, least=1)
+    check_whole("seed", seed, least=0)
+    gradients = _Gradients(resolve_target(model, target), X)
+    baselines = gradients.baselines(baseline, seed)
+    return gradients.contributions(
+        "integrated_gradients",
+        lambda row: gradients.along_path(row, baselines[row], steps),
+        None if baseline in NOTHING else baselines,
+        baseline=baseline,
+        steps=steps,
+        seed=seed,
+    )
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number, or too small a one."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least:  # type: ignore[operator]
+        msg = f"{name}={value!r} must be a whole number of at least {least}"
+        raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -166,21 +255,12 @@ class _Gradients:
         of_network = self.forward.network.stem.conv.weight
         return one_hot(torch.from_numpy(codes).to(of_network.device)).to(of_network)
 
-    def features(self, bins: Tensor, row: int) -> Tensor:
-        """Pool the bins of a row: (bins, features) to (n_features,)."""
-        first = self.span[0]
-        pooled = []
-        for pool, of_pool in zip(self.recipe.pools, self.bins, strict=True):
-            low, high, *turned = of_pool[row]
-            here = np.array([low - first, high - first, *turned])
-            pooled.append(pool.read(bins, here))
-        return torch.cat(pooled)
-
     def slope(self, bins: Tensor, row: int) -> tuple[float, Tensor]:
         """Return the number, and its gradient in the bins, in float64."""
         bins = bins.detach().cpu().double().requires_grad_()
         weights = torch.from_numpy(self.weights)
-        number = self.features(bins, row) @ weights + self.offset
+        features = pool_row(bins, self.recipe.pools, self.bins, row, self.span[0])
+        number = features @ weights + self.offset
         return float(number.detach()), torch.autograd.grad(number, bins)[0]
 
     def number(self, inputs: Sequence[Tensor], row: int, flips: list[bool]) -> float:
@@ -233,6 +313,38 @@ class _Gradients:
             number, gradients = self.gradients(inputs, row, flips)
         return _Found(_in_window(readings, gradients), number)
 
+    def baselines(self, baseline: str, seed: int) -> Codes:
+        """Return the letters that every row begins from; nothing is run."""
+        n, length = len(self.rows), self.recipe.geometry.sequence_length
+        codes = np.full((n, length), N_CODE, dtype=np.uint8)
+        if baseline not in NOTHING:
+            for row in map(int, self.job.layout.good_rows):
+                generator = np.random.default_rng(seed)
+                codes[row] = background(self.rows.codes(row), baseline, generator)
+        return codes
+
+    def along_path(self, row: int, baseline: Codes, steps: int) -> _Found:
+        """Return the mean gradient between a baseline and the letters of a row."""
+        readings = self.rows.readings(row)
+        flips = [reading.flip for reading in readings]
+        with self._running():
+            ends = [self.letters(reading.codes) for reading in readings]
+            starts = [self.letters(reading.of_window(baseline)) for reading in readings]
+            changes = [end - start for end, start in zip(ends, starts, strict=True)]
+            sums = [torch.zeros_like(change) for change in changes]
+            for share, weight in _nodes(steps):
+                inputs = [a + share * d for a, d in zip(starts, changes, strict=True)]
+                _, gradients = self.gradients(inputs, row, flips)
+                for total, gradient in zip(sums, gradients, strict=True):
+                    total += weight * gradient
+            number = self.number(ends, row, flips)
+            before = self.number(starts, row, flips)
+        parts = zip(changes, sums, strict=True)
+        added = sum(float((d.double() * g.double()).sum()) for d, g in parts)
+        difference = number - before
+        delta = added / difference - 1 if difference else np.nan
+        return _Found(_in_window(readings, sums), number, before, delta)
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """Compute with gradients, whatever the caller's mode, and say what is wrong."""
@@ -253,6 +365,13 @@ class _Gradients:
                 "sequence_length"
             )
             raise DeviceMemoryError(msg) from error
+
+
+def _nodes(steps: int) -> list[tuple[float, float]]:
+    """Return places on the way from 0 to 1 and their weights: Gauss and Legendre's."""
+    places, weights = np.polynomial.legendre.leggauss(steps)
+    pairs = zip((places + 1) / 2, weights / 2, strict=True)
+    return [(float(place), float(weight)) for place, weight in pairs]
 
 
 def _in_window(readings: Sequence[Reading], gradients: Sequence[Tensor]) -> Floats:

@@ -211,16 +211,20 @@ class Attention(nn.Module):
         -------
         Tensor, shape (B, n, C)
         """
+        weights = self.attn_dropout(self.weights(x, positions))
+        value = self._split(self.to_value(x))  # (B, H, n, V)
+        out: Tensor = self.to_out((weights @ value).transpose(-3, -2).flatten(-2))
+        return out
+
+    def weights(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Return how much every bin attends to every other: (B, H, n, n)."""
         query = self._split(self.to_query(x)) / math.sqrt(self.key_dim)
         key = self._split(self.to_key(x))  # (B, H, n, K)
-        value = self._split(self.to_value(x))  # (B, H, n, V)
         relative = self._split(self.to_position_key(self.pos_dropout(positions)))
 
         content = (query + self.content_bias) @ key.mT  # (B, H, n, n)
         position = relative_shift((query + self.position_bias) @ relative.mT)
-        weights = self.attn_dropout((content + position).softmax(dim=-1))
-        out: Tensor = self.to_out((weights @ value).transpose(-3, -2).flatten(-2))
-        return out
+        return (content + position).softmax(dim=-1)
 
     def _split(self, x: Tensor) -> Tensor:
         """Split channels by head: (..., n, H * w) -> (..., H, n, w)."""

@@ -13,11 +13,16 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from enformer_features import EnformerEmbedder, Pool, Target, gradient_x_input
+from enformer_features import EnformerEmbedder, Pool, Target
+from enformer_features.exceptions import InputError
 from enformer_features.genomics.encoding import decode, encode, one_hot
 from enformer_features.genomics.genome import open_genome
 from enformer_features.interpret.forward import GradientForward
-from enformer_features.interpret.gradients import _Gradients
+from enformer_features.interpret.gradients import (
+    _Gradients,
+    gradient_x_input,
+    integrated_gradients,
+)
 from enformer_features.interpret.targets import resolve_target
 from enformer_features.model.handle import ModelHandle
 from tests.inference.networks import ODD, draw_codes, exact_of, network_of, sized
@@ -244,4 +249,94 @@ def test_a_network_of_another_length_works_without_a_crop(fasta):
     model = exact(fasta, network, sequence_length=1_024)
     found = gradient_x_input(model, GENES, Target(tracks=0, bins="all"))
     assert found.gradient.shape == (2, 1_024, 4)
-    assert encode("ACGT").tolist() == [0, 1, 2, 3]
+
+
+SHORT = 1_408  # 11 bins, all kept
+
+
+def mostly_n(n=1):
+    """Windows with few known letters: the way from N is short, and sums are exact."""
+    codes = np.full((n, SHORT), 4, np.uint8)
+    codes[:, 700:708] = encode("GATTACCA")
+    return codes
+
+
+def short(**parameters):
+    settings = {"sequence_length": SHORT, "max_n_fraction": 1.0}
+    return exact(**{**settings, **parameters})
+
+
+@pytest.mark.parametrize(
+    ("baseline", "strand"),
+    [
+        ("zeros", "match"),
+        ("zeros", "average"),
+        ("shuffled", "match"),
+        ("dinucleotide", "match"),
+    ],
+)
+def test_integrated_gradients_add_up_to_the_difference(baseline, strand):
+    model, target = short(strand=strand), Target(tracks=[0, 3])
+    codes = mostly_n()
+    found = integrated_gradients(model, codes, target, baseline=baseline, steps=12)
+    assert found.baseline_prediction is not None
+    assert found.delta is not None
+    difference = found.prediction - found.baseline_prediction
+    assert difference[0] != 0
+    added = found.scores.astype(np.float64).sum(axis=1)
+    np.testing.assert_allclose(found.delta, added / difference - 1, atol=1e-4)
+    assert abs(found.delta[0]) < 0.05
+    plain = gradient_x_input(model, codes, target)
+    np.testing.assert_allclose(found.prediction, plain.prediction, rtol=1e-12)
+    letters = np.full_like(codes, 4) if found.baseline is None else found.baseline
+    before = gradient_x_input(model, letters, target).prediction
+    np.testing.assert_allclose(found.baseline_prediction, before, rtol=1e-12)
+    np.testing.assert_allclose(
+        found.scores, (one_hot(codes) * found.hypothetical).sum(axis=2), atol=1e-6
+    )
+
+
+def test_n_is_another_name_of_zeros():
+    target = Target(tracks=2)
+    one, other = (
+        integrated_gradients(short(), mostly_n(), target, baseline=name, steps=2)
+        for name in ("zeros", "n")
+    )
+    np.testing.assert_array_equal(one.gradient, other.gradient)
+
+
+def test_the_error_of_integrated_gradients_falls_with_their_number():
+    few, many = (
+        integrated_gradients(short(), mostly_n(), Target(tracks=2), steps=steps).delta
+        for steps in (1, 16)
+    )
+    assert abs(many[0]) < abs(few[0]) / 4
+
+
+def test_integrated_gradients_through_a_head_and_in_shifts():
+    model = short(strand="average", shifts=(0, 5))
+    pipeline = fitted(model, 1, Ridge())
+    codes = mostly_n()
+    found = integrated_gradients(pipeline, codes, baseline="shuffled", steps=12)
+    np.testing.assert_allclose(found.prediction, pipeline.predict(codes), rtol=1e-5)
+    assert abs(found.delta[0]) < 0.05
+
+
+def test_shuffled_baselines_depend_on_the_seed_and_not_on_neighbours():
+    target, codes = Target(tracks=2), draw_codes(2, SHORT)
+    both, alone, other = (
+        integrated_gradients(
+            short(), X, target, baseline="dinucleotide", steps=1, seed=seed
+        )
+        for X, seed in ((codes, 3), (codes[1:], 3), (codes, 4))
+    )
+    np.testing.assert_array_equal(both.gradient[1:], alone.gradient)
+    np.testing.assert_array_equal(both.baseline[1:], alone.baseline)
+    assert (both.baseline != other.baseline).any()
+
+
+def test_settings_of_integrated_gradients_are_checked(fasta):
+    with pytest.raises(InputError, match="did you mean 'shuffled'"):
+        integrated_gradients(exact(fasta), GENES, baseline="shufled")
+    with pytest.raises(InputError, match="steps=0 must be a whole number of at least"):
+        integrated_gradients(exact(fasta), GENES, steps=0)
