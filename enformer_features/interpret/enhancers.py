@@ -19,8 +19,11 @@ from enformer_features.exceptions import (
     first_few,
     warn,
 )
+from enformer_features.genomics.genome import rename_contigs
 from enformer_features.genomics.regions import region_table
 from enformer_features.genomics.windows import place_windows
+from enformer_features.interpret.attention import attention
+from enformer_features.interpret.elements import element_ism
 from enformer_features.interpret.gradients import gradient_x_input
 from enformer_features.interpret.targets import Target
 
@@ -59,8 +62,8 @@ def score_elements(
         gene if it is known.
     method : {"gradient", "ism", "attention"}, default="gradient"
         ``"gradient"``: sum of the absolute gradient x input over the element, as
-        published, one pass and back per gene; ``"ism"``: absolute change of the
-        prediction when the element is replaced, several passes per element;
+        published, one pass and back per gene; ``"ism"``: absolute value of the mean
+        change of the prediction when the element is replaced, passes for each element;
         ``"attention"``: mean attention of the TSS bins to the element's bins, one pass
         per gene.
     target : Target, optional
@@ -131,7 +134,7 @@ def score_elements(
     columns = ["score", "effect", "spread"] if method == "ism" else ["score"]
     values = pd.DataFrame(np.nan, index=range(len(pairs)), columns=columns)
     reasons = placed["reason"].to_numpy(object, copy=True)
-    score = {"gradient": _gradients}[method]
+    score = {"gradient": _gradients, "ism": _replaced, "attention": _attended}[method]
     for starts, rows in _by_gene(placed):
         for row, found, reason in score(model, starts, rows, target, **options):
             values.loc[row, columns] = found
@@ -159,7 +162,7 @@ def _place(
     tss, strand = _starts(pairs, genes)
     placed = pd.DataFrame(
         {
-            "chrom": pairs["chrom"].to_numpy(object),
+            "chrom": rename_contigs(pairs["chrom"], embedder.contig_style),
             "tss": tss,
             "strand": strand,
             "reason": np.where(tss < 0, NO_TSS, "").astype(object),
@@ -179,7 +182,7 @@ def _place(
     middle = (start + end) // 2
     is_out = (tss >= 0) & ((middle < low) | (middle >= high))
     placed.loc[is_out, "reason"] = OUTSIDE
-    placed["scored_start"] = np.maximum(middle - width // 2, low)
+    placed["scored_start"] = np.maximum(middle - width // 2, np.maximum(low, 0))
     placed["scored_end"] = np.minimum(middle - width // 2 + width, high)
     return placed
 
@@ -236,6 +239,40 @@ def _gradients(
         for row, low, high in _bounds(elements):
             scores = found.region(number, low, high).astype(np.float64)
             yield row, [np.nan if reason else float(np.abs(scores).sum())], reason
+
+
+def _replaced(
+    model: Any,
+    starts: pd.DataFrame,
+    rows: list[pd.DataFrame],
+    target: Target | None,
+    **options: Any,
+) -> Found:
+    for number, elements in enumerate(rows):
+        bases = elements[["chrom", "scored_start", "scored_end"]]
+        found = element_ism(
+            model,
+            starts.iloc[[number]],
+            bases.set_axis(["chrom", "start", "end"], axis=1),
+            target,
+            **options,
+        )
+        for row, effect, spread, reason in zip(
+            elements.index,
+            *(found[name] for name in ("effect", "spread", "reason")),
+            strict=True,
+        ):
+            yield int(row), [abs(float(effect)), float(effect), float(spread)], reason
+
+
+def _attended(
+    model: Any, starts: pd.DataFrame, rows: list[pd.DataFrame], target: Target | None
+) -> Found:
+    found = attention(model, starts, "tss" if target is None else target.bins)
+    for number, elements in enumerate(rows):
+        reason = str(found.table["reason"].iloc[number])
+        for row, low, high in _bounds(elements):
+            yield row, [found.of_interval(low, high, number)], reason
 
 
 def _bounds(elements: pd.DataFrame) -> Iterator[tuple[int, int, int]]:

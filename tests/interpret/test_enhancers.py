@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enformer_features.exceptions import InputError, UnmatchedWarning
+from enformer_features.exceptions import (
+    InputError,
+    UnmatchedWarning,
+    WindowWarning,
+)
+from enformer_features.interpret.attention import attention
+from enformer_features.interpret.elements import element_ism
 from enformer_features.interpret.enhancers import OUTSIDE, score_elements
 from enformer_features.interpret.gradients import gradient_x_input
 from enformer_features.interpret.targets import Target
@@ -40,6 +46,44 @@ def test_a_score_is_the_sum_over_bases_around_the_middle(model):
     bases = gradient_x_input(model, starts, TARGET)
     expected = [np.abs(bases.region(0, low, low + 101)).sum() for low in (2_900, 3_200)]
     np.testing.assert_allclose(found["score"][[0, 2]], expected, rtol=1e-5)
+
+
+def test_attention_is_that_of_the_bins_of_the_element(model):
+    found = score_elements(model, THREE, "attention", width_bp=101)
+    starts = pd.DataFrame({"chrom": ["a"], "tss": [3_000], "strand": ["+"]})
+    looked = attention(model, starts)
+    expected = [looked.of_interval(low, low + 101) for low in (2_900, 3_200)]
+    np.testing.assert_allclose(found["score"][[0, 2]], expected, rtol=1e-5)
+    wide = score_elements(model, THREE[:1], "attention", Target(tracks=0, bins="all"))
+    assert wide["score"].iloc[0] == pytest.approx(1)  # 2 kb hold the whole window
+
+
+def test_ism_is_what_the_prediction_loses_without_the_element(model):
+    options = {"how": "shuffled", "n": 3, "seed": 7}
+    found = score_elements(model, THREE, "ism", TARGET, width_bp=101, **options)
+    starts = pd.DataFrame({"chrom": ["a"], "tss": [3_000], "strand": ["+"]})
+    elements = ["a:2901-3001", "a:3201-3301"]
+    lost = element_ism(model, starts, elements, TARGET, **options)
+    np.testing.assert_allclose(found["effect"][[0, 2]], lost["effect"], rtol=1e-5)
+    np.testing.assert_allclose(found["spread"][[0, 2]], lost["spread"], rtol=1e-5)
+    np.testing.assert_array_equal(found["score"], found["effect"].abs())
+
+
+def test_elements_at_the_ends_of_contigs_are_cut(model):
+    table = pairs(("a", 10, 30, 200), ("a", 5_950, 5_990, 5_800))
+    with pytest.warns(WindowWarning, match="leave their chromosome"):
+        found = score_elements(model, table, "ism", TARGET, width_bp=100)
+    assert found["scored_start"].tolist() == [0, 5_920]
+    assert found["score"].notna().all()
+
+
+def test_contigs_are_renamed_as_the_embedder_does(tmp_path):
+    genome = write_fasta(tmp_path / "named.fa", chr1=random_letters(6_000))
+    reader = embedder(genome=genome, output="tracks", contig_style="ucsc")
+    table = pairs(("1", 2_900, 3_000, 3_000))
+    for method in ("gradient", "ism", "attention"):
+        found = score_elements(reader, table, method, TARGET, width_bp=100)
+        assert found["score"].notna().all()
 
 
 def test_elements_outside_the_window_have_no_score(model):
