@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from enformer_features.plotting import plot_logo
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -76,6 +77,14 @@ def test_the_gallery_is_drawn(gallery, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.png"))) == len(gallery["FIGURES"])
     with pytest.raises(SystemExit, match=r"^error: .*exists"):
         GALLERY()
+
+
+def test_a_picture_that_looks_the_same_is_left_alone(gallery, tmp_path):
+    path = tmp_path / "figure.png"
+    for title, is_written in (("a", True), ("a", False), ("b", True)):
+        before = path.stat().st_mtime_ns if path.exists() else None
+        gallery["save"](plot_logo([[1, 0, 0, 0]], chrom=title).figure, path)
+        assert (path.stat().st_mtime_ns != before) == is_written
 
 
 @pytest.mark.slow

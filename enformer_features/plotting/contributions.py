@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from enformer_features.exceptions import (
     InputError,
@@ -25,11 +24,12 @@ from enformer_features.plotting.base import (
     genome_axis,
 )
 from enformer_features.plotting.letters import LETTERS, draw_letters, stack
-from enformer_features.plotting.places import edges_of_bins, place_of
+from enformer_features.plotting.places import Place, edges_of_bins, place_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from enformer_features.interpret.attention import AttentionMap
     from enformer_features.interpret.contributions import Contributions
     from enformer_features.variant_effect.mutagenesis import Mutagenesis
 
@@ -136,6 +136,7 @@ def plot_contributions(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from enformer_features.interpret.contributions import Contributions
     >>> table = pd.DataFrame({"chrom": ["chr1"], "window_start": [100],
     ...     "window_end": [104], "read_strand": ["+"]})
@@ -227,7 +228,7 @@ def plot_ism(
 
 
 def plot_attention(
-    weights: Any,
+    weights: AttentionMap | npt.ArrayLike,
     window: Any = None,
     *,
     row: int = 0,
@@ -247,7 +248,8 @@ def plot_attention(
     row : int, default=0
         Which region of an ``AttentionMap``.
     tss : int, optional
-        0-based position from which arcs begin; by default the window's middle.
+        0-based position from which arcs begin; by default the middle of the bins that
+        look, or of the window.
     kind : {"arc", "row"}, default="arc"
         Arcs to the bins of most weight, or all bins as one row of colours.
     n_arcs : int, default=30
@@ -273,17 +275,13 @@ def plot_attention(
     2
     """
     check_choice("kind", kind, ("arc", "row"))
-    values, window = _attention_of(weights, window, row)
-    place = place_of(window)
+    values, place, looking = _attention_of(weights, window, row)
     edges = edges_of_bins(place, len(values))
-    if place.backward:
-        values = values[::-1]
     ax = axes_for(ax, 8.0, 2.2 if kind == "arc" else 1.4)
     if kind == "row":
         _draw_row(ax, values, edges)
     else:
-        middle = (place.start + place.end) / 2 if tss is None else float(tss)
-        _draw_arcs(ax, values, edges, middle, n_arcs)
+        _draw_arcs(ax, values, edges, looking if tss is None else float(tss), n_arcs)
     ax.set_yticks([])
     genome_axis(ax, place.chrom, float(edges[0]), float(edges[-1]))
     return ax
@@ -352,14 +350,32 @@ def _number_of(output: int | str, names: list[str]) -> int:
     return output % len(names)
 
 
-def _attention_of(weights: Any, window: Any, row: int) -> tuple[Floats, Any]:
-    """Return the weights of one region, and its window."""
+def _attention_of(weights: Any, window: Any, row: int) -> tuple[Floats, Place, float]:
+    """Return weights in the genome's direction, where they are, and who looks."""
     if hasattr(weights, "table"):
         if window is not None:
             msg = "an AttentionMap knows its windows; leave window out"
             raise InputTypeError(msg)
-        table: pd.DataFrame = weights.table
-        weights, window = weights.weights[row], table.iloc[[row]]
+        return _of_map(weights, row)
+    values = _checked_weights(weights)
+    if window is None:
+        msg = "weights alone say not where they are; give window=('chr1', start, end)"
+        raise InputError(msg)
+    place = place_of(window)
+    values = values[::-1] if place.backward else values
+    return values, place, (place.start + place.end) / 2
+
+
+def _of_map(found: AttentionMap, row: int) -> tuple[Floats, Place, float]:
+    if not 0 <= row < len(found):
+        msg = f"row={row} is none of the {len(found)} regions, from 0"
+        raise InputError(msg)
+    of_row = found.table.iloc[row]
+    looking = float(of_row["pool_start"] + of_row["pool_end"]) / 2
+    return _checked_weights(found.weights[row]), place_of(of_row), looking
+
+
+def _checked_weights(weights: Any) -> Floats:
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         msg = f"weights of shape {values.shape} are not one per bin of a window"
@@ -367,10 +383,7 @@ def _attention_of(weights: Any, window: Any, row: int) -> tuple[Floats, Any]:
     if not np.isfinite(values).all() or (values < 0).any():
         msg = "weights of attention are finite and not below 0; these are not"
         raise InputError(msg)
-    if window is None:
-        msg = "weights alone say not where they are; give window=('chr1', start, end)"
-        raise InputError(msg)
-    return values, window
+    return values
 
 
 def _draw_row(ax: Axes, values: Floats, edges: npt.NDArray[np.int64]) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from enformer_features.exceptions import InputError
+from enformer_features.exceptions import InputError, InputTypeError
+from enformer_features.interpret.attention import AttentionMap
 from enformer_features.interpret.contributions import Contributions
 from enformer_features.plotting import (
     plot_attention,
@@ -184,6 +185,23 @@ def test_a_row_shows_the_weight_of_every_bin():
     (image,) = ax.images
     assert image.get_array().tolist() == [WEIGHTS]
     assert image.get_clim()[0] == 0.0
+
+
+def test_weights_of_a_reverse_complement_are_turned_around_and_those_of_a_map_not():
+    """An AttentionMap is in the genome's direction already."""
+    row = {"chrom": "chr1", "window_start": 0, "window_end": 512, "read_strand": "-"}
+    table = pd.DataFrame([row | {"pool_start": 128, "pool_end": 256}])
+    found = AttentionMap(table, np.array([WEIGHTS], np.float32))
+    (image,) = plot_attention(WEIGHTS, row, kind="row").images
+    assert image.get_array().tolist() == [WEIGHTS[::-1]]
+    (image,) = plot_attention(found, kind="row").images
+    assert np.allclose(image.get_array(), [WEIGHTS])
+    (arc,) = plot_attention(found, n_arcs=1).patches
+    assert (arc.center[0], arc.width) == ((192 + 320) / 2, 320 - 192)
+    with pytest.raises(InputError, match="row=1 is none of the 1 regions"):
+        plot_attention(found, row=1)
+    with pytest.raises(InputTypeError, match="knows its windows"):
+        plot_attention(found, ("chr1", 0, 512))
 
 
 def test_weights_that_are_none_are_refused():
