@@ -318,6 +318,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=90, metadata={"Software": None})
+    picture.seek(0)
     if path.exists():
         old, new = (imread(file, format="png") for file in (path, picture))
         if old.shape == new.shape and np.abs(old - new).mean() < UNSEEN:
