@@ -29,6 +29,7 @@ from enformer_features.variant_effect.adata import check_folder, write_anndata
 from enformer_features.variant_effect.caution import caution_lines, comment_lines
 from enformer_features.variant_effect.hdf5 import write_sad_hdf5
 from enformer_features.variant_effect.store import (
+    IDENTITY_KEY,
     Floats,
     ScoreArray,
     Scores,
@@ -177,11 +178,13 @@ def write_scores(
     """
     target = check_scores_path(path, source=source, overwrite=overwrite)
     given = _as_scores(scores, job)
+    identity = given.identity if isinstance(given, ScoreStore) else job.identity()
+    about = {**job.provenance(), IDENTITY_KEY: identity}
     suffix = suffix_of(path)
     if suffix in TABLE_SUFFIXES:
-        _write_table(given, job, target, overwrite=overwrite)
+        _write_table(given, job, target, about, overwrite=overwrite)
     elif suffix in VCF_SUFFIXES:
-        _write_vcf(given, job, target, source, overwrite=overwrite)
+        _write_vcf(given, job, target, source, about, overwrite=overwrite)
     else:
         write = write_sad_hdf5 if suffix == ".h5" else write_anndata
         write(
@@ -190,7 +193,7 @@ def write_scores(
             given,
             job.scores,
             job.targets,
-            provenance=job.provenance(),
+            provenance=about,
             overwrite=overwrite,
         )
     return target
@@ -261,12 +264,17 @@ def _as_scores(
 
 
 def _write_table(
-    scores: Scores, job: ScoringJob, target: Path, *, overwrite: bool
+    scores: Scores,
+    job: ScoringJob,
+    target: Path,
+    about: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> None:
     table = job.table.assign(reason=scores.reasons()).reset_index(drop=True)
     table = table[[*_FIRST, *table.columns.drop([*_FIRST])]]
     with text_output(target, overwrite=overwrite) as write:
-        write("".join(f"{line}\n" for line in comment_lines(job.provenance())))
+        write("".join(f"{line}\n" for line in comment_lines(about)))
         write("#" + "\t".join([*table.columns, *job.names]) + "\n")
         for rows, values in scores.iterate():
             numbers = pd.DataFrame(values, columns=job.names)
@@ -282,11 +290,12 @@ def _write_vcf(
     job: ScoringJob,
     target: Path,
     source: str | PathLike[str] | None,
+    about: dict[str, Any],
     *,
     overwrite: bool,
 ) -> None:
     _check_n_targets(len(job.targets))
-    fields, values, about = _fields(job), _rows(scores, job), job.provenance()
+    fields, values = _fields(job), _rows(scores, job)
     record = {"provenance": json.dumps(about, sort_keys=True)}
     said: dict[str, Any] = {"caution": caution_lines(about), "provenance": record}
     compress = target.suffix == ".gz"

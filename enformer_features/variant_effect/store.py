@@ -29,6 +29,7 @@ from enformer_features.storage.export import (
     clean_var,
     provenance_entry,
 )
+from enformer_features.storage.files import OLD, hidden_sibling, rename
 from enformer_features.storage.store import Store, create_store, open_store
 from enformer_features.storage.store.plan import StorePlan
 from enformer_features.variant_effect.caution import caution_lines
@@ -36,6 +37,8 @@ from enformer_features.variant_effect.caution import caution_lines
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
+# In the provenance of what is written: which scores it holds.
+IDENTITY_KEY = "scores_identity"
 # A unit is what is lost when a process is killed, and what is held in memory.
 UNIT_ROWS = 256
 UNIT_BYTES = 32_000_000
@@ -133,7 +136,10 @@ class ScoreStore:
     names : list of str
         The columns: every score with every target, score by score.
     scores, targets : list of str
+    identity : str
+        Of the job.
     provenance : dict
+        Of the job, with its identity.
 
     Raises
     ------
@@ -150,7 +156,9 @@ class ScoreStore:
         self.scores: list[str] = settings["scores"]
         self.targets: list[str] = settings["targets"]
         self.names: list[str] = settings["names"]
-        self.provenance: dict[str, Any] = store.plan.info["provenance"]
+        self.identity: str = settings["identity"]
+        provenance = store.plan.info["provenance"]
+        self.provenance: dict[str, Any] = {**provenance, IDENTITY_KEY: self.identity}
         self._order = store.extra_array("order").astype(np.int64)
         self._places = np.argsort(self._order)
         self._kept: OrderedDict[int, Floats] = OrderedDict()
@@ -231,8 +239,10 @@ class ScoreStore:
             yield rows, self.read(rows)
 
     def remove(self) -> None:
-        """Delete the store."""
-        shutil.rmtree(self.store.folder)
+        """Delete the store; killed meanwhile, it leaves none that is damaged."""
+        aside = hidden_sibling(self.path, OLD)
+        rename(self.store.folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _unit(self, unit: int) -> Floats:
         if unit not in self._kept:

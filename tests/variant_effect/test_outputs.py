@@ -54,6 +54,11 @@ def write(job, path, **more):
     return write_scores(ScoreArray(job.expected(), reasons), job, path, **more)
 
 
+def about(job):
+    """Return what outputs say of their scores."""
+    return {**job.provenance(), "scores_identity": job.identity()}
+
+
 # Tables
 
 
@@ -69,7 +74,7 @@ def test_tables_hold_variants_reasons_and_scores(tmp_path, job, name):
     np.testing.assert_array_equal(values, job.expected())
     assert index_of(path).exists() == (name == "s.tsv.gz")
     provenance = found.attrs["comments"][-1].partition("=")[2]
-    assert json.loads(provenance) == job.provenance()
+    assert json.loads(provenance) == about(job)
 
 
 def test_rows_of_a_table_are_found_by_position(tmp_path, job):
@@ -120,7 +125,7 @@ def test_a_vcf_keeps_every_field_and_gets_values_per_allele(tmp_path, source, na
         assert [*got[:7], *got[8:]] == [*kept[:7], *kept[8:]]
     assert any(line.startswith("##enformer_features_caution=") for line in new)
     record = next(line for line in new if "features_provenance=" in line)
-    assert json.loads(record.partition("=")[2]) == job.provenance()
+    assert json.loads(record.partition("=")[2]) == about(job)
     assert index_of(path).exists() == name.endswith("gz")
 
 
@@ -210,8 +215,8 @@ def test_anndata_has_a_layer_per_score(tmp_path, job, name):
     assert adata.obs_names[1] == "chr6:12:A>CT"
     assert adata.obs["reason"].tolist() == ["", "", REASON, "", "", "not finite", ""]
     assert "diagnosis" in adata.uns["caution"][0]
-    about = json.loads(adata.uns["enformer_features"]["provenance_json"])
-    assert about.items() >= job.provenance().items()
+    told = json.loads(adata.uns["enformer_features"]["provenance_json"])
+    assert told.items() >= about(job).items()
 
 
 def test_what_killed_writers_put_aside_goes_with_the_next_output(tmp_path, job):

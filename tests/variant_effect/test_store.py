@@ -73,7 +73,8 @@ def test_a_store_can_be_opened_without_the_job(tmp_path):
     scores = open_scores(tmp_path / "s.zarr")
     pd.testing.assert_frame_equal(scores.table(), job.table, check_dtype=False)
     assert (scores.scores, scores.targets) == (["SAD", "max_bin"], job.targets)
-    assert scores.provenance == job.provenance()
+    about = {**job.provenance(), "scores_identity": job.identity()}
+    assert (scores.identity, scores.provenance) == (job.identity(), about)
 
 
 def test_a_store_is_an_anndata_with_caution_and_provenance(tmp_path):
