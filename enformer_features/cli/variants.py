@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -187,10 +188,6 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and write."""
-    from enformer_features.variant_effect.outputs import (
-        check_scores_path,
-        write_scores,
-    )
     from enformer_features.variant_effect.store import partial_store, score_variants
 
     target = _check_out(args)
@@ -199,8 +196,7 @@ def run(args: argparse.Namespace) -> int:
     job = effect.job(rows)
     counts = _tell_counts(args, job, unpaired)
     _check_components(args, job)
-    writing = {"source": args.vcf, "overwrite": args.overwrite}
-    check_scores_path(target, job, **writing)
+    own = _own_outputs(args, job, target)
     if args.dry_run:
         show(args, {**counts, **asdict(job.plan()), "would_write": _written(args)})
         return OK
@@ -209,11 +205,8 @@ def run(args: argparse.Namespace) -> int:
     store = score_variants(
         job, partial_store(target), overwrite=args.overwrite, verbose=progress(args)
     )
-    write_scores(store, job, target, **writing)
-    if args.pca:
-        _write_components(args, store)
     failed = _failed(job, store)
-    store.remove()
+    _write(args, job, store, target, own)
     digest = str(job.provenance()["weights_digest"])
     summary = {
         "out": str(target),
@@ -236,19 +229,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_out(args: argparse.Namespace) -> Path:
     """Check everything that is written, before any work."""
-    from enformer_features.cli.outputs import check_file
+    from enformer_features.storage.files import check_output
     from enformer_features.variant_effect.outputs import check_scores_path
+    from enformer_features.variant_effect.store import partial_store
 
-    target = check_scores_path(args.out, source=args.vcf, overwrite=args.overwrite)
+    is_begun = partial_store(Path(args.out).expanduser()).is_dir()
+    may_replace = args.overwrite or is_begun  # then it depends on what is there
+    target = check_scores_path(args.out, source=args.vcf, overwrite=may_replace)
     genome = settings(args).get("genome")
     others = [args.model, args.gene_table, genome.value if genome else None]
     if target.suffix != ".zarr":
-        check_file(args, args.out, [file for file in others if file])
+        inputs = [file for file in others if file]
+        check_output(args.out, overwrite=may_replace, inputs=inputs)
     if args.components < 1:
         msg = f"--components {args.components} must be at least 1"
         raise InputError(msg)
     if args.pca:
         _check_pca(args)
+        _refuse_tables([] if may_replace else _tables(args), args)
     return target
 
 
@@ -257,9 +255,70 @@ def _check_pca(args: argparse.Namespace) -> None:
     if folder.is_file() or not folder.absolute().parent.is_dir():
         msg = f"--pca {args.pca} must be a folder, or a new one in a folder"
         raise InputError(msg)
-    if not args.overwrite and any(folder.glob("*.tsv.gz")):
+
+
+def _tables(args: argparse.Namespace) -> list[Path]:
+    """Return the tables that are in the folder of components."""
+    return sorted(Path(args.pca).expanduser().glob("*.tsv.gz")) if args.pca else []
+
+
+def _refuse_tables(tables: list[Path], args: argparse.Namespace) -> None:
+    if tables:
         msg = f"{args.pca} holds tables; choose another folder, or overwrite=True"
         raise InputError(msg)
+
+
+def _own_outputs(args: argparse.Namespace, job: VariantJob, target: Path) -> list[Path]:
+    """Return what this very command had written before it was stopped.
+
+    That is what holds the scores of a job that all wait beside the output; anything
+    else is refused unless it may be replaced.
+    """
+    from enformer_features.variant_effect.outputs import check_scores_path
+    from enformer_features.variant_effect.unfinished import (
+        holds_scores,
+        waiting_identity,
+    )
+
+    identity = None if args.overwrite else waiting_identity(target, job)
+    there = [path for path in (target, *_tables(args)) if path.exists()]
+    own = [path for path in there if identity and holds_scores(path, identity)]
+    if target not in own:
+        check_scores_path(target, job, source=args.vcf, overwrite=args.overwrite)
+    if not args.overwrite:
+        _refuse_tables([table for table in _tables(args) if table not in own], args)
+    return own
+
+
+def _write(
+    args: argparse.Namespace,
+    job: VariantJob,
+    store: ScoreStore,
+    target: Path,
+    own: list[Path],
+) -> None:
+    """Write the outputs, and let scores wait beside them until all are complete."""
+    from enformer_features.storage.files import remove_leftovers
+    from enformer_features.variant_effect.outputs import write_scores
+
+    _remove(own)
+    for path in (target, *([Path(args.pca).expanduser()] if args.pca else [])):
+        remove_leftovers(path)
+    if args.pca:
+        _write_components(args, store)
+    write_scores(store, job, target, source=args.vcf, overwrite=args.overwrite)
+    store.remove()
+
+
+def _remove(paths: list[Path]) -> None:
+    from enformer_features.variant_effect.tabix import index_of
+
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            index_of(path).unlink(missing_ok=True)
+            path.unlink()
 
 
 def _effect(args: argparse.Namespace) -> VariantEffect:

@@ -231,6 +231,20 @@ def remove_replaced(
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed writers of a file or folder left half written beside it.
+
+    Nobody else may be writing it. Names of 40 letters or more share those of their
+    leftovers with others, which stay.
+    """
+    if len(target.name) < 40:
+        for path in hidden_siblings(target, ".partial"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def rename(old: Path, new: Path) -> None:
     """Rename a file or folder.
 

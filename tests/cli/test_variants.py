@@ -360,3 +360,66 @@ def test_an_interrupted_run_goes_on(cli, toy, vcf, tmp_path, monkeypatch):
     assert not out.exists()
     assert cli(*options).code == 0
     assert list(tmp_path.iterdir()) == [out]
+
+
+STOPS = {  # the phases of writing, and what is called next in each
+    "before the components": "pc_tables.pca_tables",
+    "before their index": "pc_tables.index",
+    "before the output": "outputs.write_scores",
+    "before its index": "outputs.index",
+    "before the end": "store.ScoreStore.remove",
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_a_run_that_is_stopped_while_it_writes_goes_on(
+    cli, toy, vcf, tmp_path, monkeypatch, stop
+):
+    pytest.importorskip("pysam")
+    out, folder = tmp_path / "scores.vcf.gz", tmp_path / "pcs"
+    network = ("variants", vcf, *toy.network, *TRACKS, "--components", "2")
+    options = (*network, "-o", out, "--pca", folder)
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    cli(*network, "-o", calm / out.name, "--pca", calm / "pcs")
+
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"enformer_features.variant_effect.{stop}", stopped)
+        assert cli(*options).code == 130
+    (tmp_path / f".{out.name}.{'0' * 32}.partial").touch()  # as kill -9 leaves it
+    done = cli(*options)
+    assert done.code == 0, done.err
+    names = {path.relative_to(calm).as_posix() for path in calm.rglob("*")}
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found - {path for path in found if path.startswith("calm")} == names
+    for path in (out, folder / "chr2.tsv.gz"):
+        expected = calm / path.relative_to(tmp_path)
+        assert gzip.decompress(path.read_bytes()) == gzip.decompress(
+            expected.read_bytes()
+        )
+
+
+@pytest.mark.parametrize("stop", [STOPS["before the output"], STOPS["before the end"]])
+@pytest.mark.parametrize("name", ["scores.tsv", "pcs/chr1.tsv.gz", "pcs/mine.tsv.gz"])
+def test_a_run_that_goes_on_replaces_no_files_of_others(
+    cli, toy, vcf, tmp_path, monkeypatch, stop, name
+):
+    out, folder = tmp_path / "scores.tsv", tmp_path / "pcs"
+    options = ("variants", vcf, *toy.network, *TRACKS, "-o", out, "--components", "2")
+
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"enformer_features.variant_effect.{stop}", stopped)
+        assert cli(*options, "--pca", folder).code == 130
+    (tmp_path / name).write_text("mine")
+    refused = cli(*options, "--pca", folder)
+    assert (refused.code, (tmp_path / name).read_text()) == (2, "mine"), refused.err
+    assert "--overwrite" in refused.err
+    done = cli(*options, "--pca", folder, "--overwrite")
+    assert done.code == 0, done.err
+    assert len(read(out)) == 7

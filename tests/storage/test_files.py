@@ -13,6 +13,7 @@ from enformer_features.storage.files import (
     atomic_write,
     check_output,
     hidden_sibling,
+    remove_leftovers,
     remove_replaced,
     take_place,
 )
@@ -192,6 +193,21 @@ def test_a_folder_is_replaced_with_what_killed_writers_had_put_aside(
     assert os.listdir(target) == ["new"]
     left = sorted(path.name[:9] for path in tmp_path.iterdir())
     assert left == [".another.", "out.zarr"]
+
+
+def test_leftovers_of_killed_writers_are_removed_and_never_those_of_others(
+    tmp_path: Path,
+) -> None:
+    new, target = folders(tmp_path)
+    hidden_sibling(target, ".partial").mkdir()
+    hidden_sibling(target, ".partial").touch()
+    kept = [new, target, hidden_sibling(new, ".partial"), tmp_path / ("n" * 40)]
+    kept.append(hidden_sibling(tmp_path / ("n" * 41), ".partial"))
+    for path in kept[2:]:
+        path.touch()
+    remove_leftovers(target)
+    remove_leftovers(tmp_path / ("n" * 40))
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_folder_is_there_again_when_its_successor_cannot_be_named(
