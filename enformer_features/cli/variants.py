@@ -47,6 +47,9 @@ _FITTED = (
     "sequence_length",
 )
 
+# Bins that are read alike whether a window has a TSS or not.
+_ANYWHERE = ("center", "all", "region")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``variants``."""
@@ -197,6 +200,7 @@ def run(args: argparse.Namespace) -> int:
     counts = _tell_counts(args, job, unpaired)
     _check_components(args, job)
     own = _own_outputs(args, job, target)
+    _note_windows(args, effect)
     if args.dry_run:
         show(args, {**counts, **asdict(job.plan()), "would_write": _written(args)})
         return OK
@@ -363,6 +367,22 @@ def _embedder_of(model: EnformerEmbedder | Pipeline) -> EnformerEmbedder:
     from sklearn.pipeline import Pipeline
 
     return model[0] if isinstance(model, Pipeline) else model
+
+
+def _note_windows(args: argparse.Namespace, effect: VariantEffect) -> None:
+    """Say that a head which reads at TSSs is read at variants, if it is."""
+    from enformer_features.inference.pooling import resolve_pools
+
+    if not args.model or args.gene_table:
+        return
+    pools = resolve_pools(_embedder_of(effect.model).pooling)
+    if any(pool.kernels or pool.bins not in _ANYWHERE for pool in pools):
+        text = (
+            f"{args.model} reads bins at a TSS, but without --gene-table the windows "
+            "are centred on the variants, where it was not fitted; give the genes, and "
+            "each variant is scored at the TSS of those near it"
+        )
+        note(args, text)
 
 
 def _rows(

@@ -16,6 +16,7 @@ from enformer_features import (
     Genome,
     UntrainedWeightsWarning,
     VariantEffect,
+    load_model,
     read_genes,
     read_vcf,
     save_model,
@@ -161,6 +162,23 @@ def test_a_model_scores_its_own_targets(cli, toy, vcf, model_file, tmp_path):
     table = read(out)
     assert {"tissue_1", "tissue_2"} <= set(table.columns)
     assert table["tissue_1"].notna().sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("pooling", "more", "n_notes"),
+    [("tss", (), 1), ("tss", ("--quiet",), 0), ("tss", "genes", 0), ("mean", (), 0)],
+)
+def test_a_head_at_tss_that_is_read_at_variants_is_told(
+    cli, toy, vcf, model_file, tmp_path, pooling, more, n_notes
+):
+    file = tmp_path / "other.model"
+    model = load_model(model_file)
+    save_model(model.set_params(enformerembedder__pooling=pooling), file)
+    options = ("--gene-table", toy.genes) if more == "genes" else more
+    out = ("-o", tmp_path / "out.tsv", "--dry-run")
+    done = cli("variants", vcf, "--model", file, *out, *options)
+    assert done.err.count("reads bins at a TSS, but without --gene-table") == n_notes
+    assert "error" not in done.err.replace("other.model", "")
 
 
 def test_a_model_may_be_read_in_both_directions(cli, vcf, model_file, tmp_path):
