@@ -46,7 +46,7 @@ from enformer_features.variant_effect.tabix import (
 
 TABLE_SUFFIXES, VCF_SUFFIXES = (".tsv", ".tsv.gz"), (".vcf", ".vcf.gz")
 SUFFIXES = (*TABLE_SUFFIXES, *VCF_SUFFIXES, ".h5ad", ".zarr", ".h5")
-MOST_INFO_TARGETS = 200
+MOST_INFO_FIELDS = 200  # one for each score and target
 REASON_ID = "variant_effect_reason"
 _FIRST = ("chrom", "pos", "id", "ref", "alt")
 
@@ -105,8 +105,9 @@ def check_scores_path(
     ----------
     path : path
     job : VariantJob, optional
-        Once it is known: a VCF takes up to 200 targets, under keys that are new, and
-        rows in the order of the source, which is read as a whole.
+        Once it is known: a VCF takes up to 200 fields, one for each score and target,
+        under keys that are new, and rows in the order of the source, which is read as
+        a whole.
     source : path, optional
         The VCF that is read, which cannot be the output.
     overwrite : bool, default=False
@@ -123,7 +124,7 @@ def check_scores_path(
     """
     suffix = suffix_of(path)
     if job is not None and suffix in VCF_SUFFIXES:
-        _check_n_targets(len(job.targets))
+        _check_n_fields(job)
         if source is not None:
             check_annotation(source, _fields(job), _places(job), overwrite=overwrite)
     if suffix == ".zarr":
@@ -167,7 +168,7 @@ def write_scores(
     ------
     InputError, InputTypeError
         If the path cannot be used, the scores are of another shape, or a VCF would
-        get more than 200 targets.
+        get more than 200 fields, one for each score and target.
     StoreError
         If it cannot be written; what was there before is then unchanged.
 
@@ -294,7 +295,7 @@ def _write_vcf(
     *,
     overwrite: bool,
 ) -> None:
-    _check_n_targets(len(job.targets))
+    _check_n_fields(job)
     fields, values = _fields(job), _rows(scores, job)
     record = {"provenance": json.dumps(about, sort_keys=True)}
     said: dict[str, Any] = {"caution": caution_lines(about), "provenance": record}
@@ -318,11 +319,13 @@ def _write_vcf(
         index(target, job.table, preset="vcf", stacklevel=5)
 
 
-def _check_n_targets(n_targets: int) -> None:
-    if n_targets > MOST_INFO_TARGETS:
+def _check_n_fields(job: ScoringJob) -> None:
+    n_fields = len(job.names)
+    if n_fields > MOST_INFO_FIELDS:
         msg = (
-            f"{n_targets:,} targets are too many for the INFO fields of a VCF (at most "
-            f"{MOST_INFO_TARGETS}): select tracks, or write .tsv.gz, .h5ad or .h5"
+            f"{n_fields:,} INFO fields ({len(job.scores)} scores x "
+            f"{len(job.targets):,} targets) are too many for a VCF (at most "
+            f"{MOST_INFO_FIELDS}): select tracks, or write .tsv.gz, .h5ad or .h5"
         )
         raise InputError(msg)
 

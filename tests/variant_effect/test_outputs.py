@@ -185,10 +185,16 @@ def test_what_does_not_fit_the_source_is_found_before_scoring(tmp_path, source):
         check_scores_path(out, job_of(source), source=source)
 
 
-def test_many_targets_do_not_go_into_a_vcf(tmp_path, source):
-    job = KnownJob(read_vcf(source), targets=tuple(f"t{i}" for i in range(201)))
-    with pytest.raises(InputError, match=r"201 targets are too many .* select tracks"):
-        write(job, tmp_path / "s.vcf", source=source)
+@pytest.mark.parametrize(("scores", "n"), [(("SAD",), 201), (("SAD", "D1"), 101)])
+def test_more_than_200_fields_do_not_go_into_a_vcf(tmp_path, source, scores, n):
+    def job_of_targets(n):
+        names = tuple(f"t{i}" for i in range(n))
+        return KnownJob(read_vcf(source), scores, names)
+
+    with pytest.raises(InputError, match=r"INFO fields \(.* too many .* select tracks"):
+        write(job_of_targets(n), tmp_path / "s.vcf", source=source)
+    path = write(job_of_targets(n - 1), tmp_path / "s.vcf", source=source)
+    assert path.read_text().count("##INFO=<ID=") == 200 + 2  # AC, and the reason
 
 
 def test_the_source_is_not_written_over(source):
