@@ -1,0 +1,1 @@
+"""Pages of HTML that stand alone: an evaluation, and what predictions rest on."""

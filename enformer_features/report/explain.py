@@ -1,0 +1,342 @@
+"""Everything about the predictions for some regions, by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from enformer_features.estimators.conformal import GroupedConformal
+from enformer_features.estimators.domain import OutOfDomain
+from enformer_features.estimators.embedder import EnformerEmbedder
+from enformer_features.estimators.fitted import split_model
+from enformer_features.estimators.parameters import recipe_of, window_length
+from enformer_features.estimators.splits.splitter import check_count
+from enformer_features.estimators.streaming import changed
+from enformer_features.exceptions import InputError, check_choice
+from enformer_features.genomics.gene_pairs import pair_with_genes
+from enformer_features.genomics.genome import rename_contigs
+from enformer_features.interpret.attention import AttentionMap, attention
+from enformer_features.interpret.contributions import Contributions
+from enformer_features.interpret.elements import element_ism
+from enformer_features.interpret.enhancers import WIDTH_BP
+from enformer_features.interpret.gradients import gradient_x_input, integrated_gradients
+from enformer_features.interpret.rows import Rows
+from enformer_features.interpret.targets import Readout, Target, resolve_target
+from enformer_features.report.explanation import MAX_REGIONS, Explanation, Tracks
+from enformer_features.variant_effect.estimator import VariantEffect
+from enformer_features.variant_effect.job import VariantJob
+from enformer_features.variant_effect.mutagenesis import (
+    Mutagenesis,
+    saturation_mutagenesis,
+)
+
+Method = Literal["gradient", "integrated", "ism", "attention"]
+METHODS = ("gradient", "integrated", "ism", "attention")
+MAX_TRACKS = 12  # that are drawn
+_NAMES = {
+    "gradient": "gradient_x_input",
+    "integrated": "integrated_gradients",
+    "ism": "saturation_mutagenesis",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What shall be explained, checked as far as it can be without weights.
+
+    Parameters
+    ----------
+    model : EnformerEmbedder or fitted Pipeline
+    X : DataFrame of regions, n_rows
+    target : Target, optional
+    method : {"gradient", "integrated", "ism", "attention"}, default="gradient"
+        Of the scores of bases; attention has scores of bins.
+    elements : DataFrame, optional
+        Regions that are taken out, one at a time.
+    how : {"n", "shuffled", "dinucleotide"}, default="n"
+        What stands in their place.
+    n : int, default=10
+        Shuffles that are averaged.
+    variants : DataFrame, optional
+        As ``read_vcf`` returns it; those in a region's window are scored there.
+    genes : DataFrame, optional
+        To be drawn below tracks.
+    draw_tracks : sequence of int, optional
+        Tracks that are drawn; by default those of an embedder of tracks, if they are
+        12 at most.
+    domain : OutOfDomain, optional
+        Fitted; flags regions.
+    ism_bp : int, default=200
+        Bases around the TSS, or the region's middle, that ``"ism"`` substitutes.
+    baseline : str, default="zeros"
+        Of ``"integrated"``.
+    steps : int, default=50
+    seed : int, default=0
+        Of shuffles.
+    """
+
+    model: Any
+    X: pd.DataFrame
+    target: Target | None = None
+    method: Method = "gradient"
+    elements: pd.DataFrame | None = None
+    how: str = "n"
+    n: int = 10
+    variants: pd.DataFrame | None = None
+    genes: pd.DataFrame | None = None
+    draw_tracks: Sequence[int] | None = None
+    domain: OutOfDomain | None = None
+    ism_bp: int = 200
+    baseline: str = "zeros"
+    steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, METHODS)
+        check_count("ism_bp", self.ism_bp, 1)
+
+    @property
+    def embedder(self) -> EnformerEmbedder:
+        """The embedder of the model."""
+        return split_model(self.model)[0]
+
+    def check(self) -> pd.DataFrame:
+        """Check target, head, regions and variants; opens no weights.
+
+        Returns
+        -------
+        DataFrame
+            The windows of the regions.
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError
+        """
+        if self.method == "attention":
+            rows = Rows(changed(self.embedder, cache=None), self.X)
+        else:
+            readout = resolve_target(self.model, self.target)
+            if self.method != "ism":
+                readout.affine()
+            rows = Rows(readout.embedder, self.X)
+        if self.variants is not None:
+            self._variant_job(rows.table)
+        return rows.table
+
+    def answer(self, *, for_page: bool = False) -> Explanation:
+        """Compute it.
+
+        Parameters
+        ----------
+        for_page : bool, default=False
+            Compute tracks and attention too, which a page shows beside other scores.
+
+        Returns
+        -------
+        Explanation
+
+        Raises
+        ------
+        InputError, InputTypeError, GenomeError, WeightsError, DeviceMemoryError
+        """
+        windows = self.check()
+        removed = self._without_elements()  # first: it checks elements before it runs
+        found = self._scores(windows)
+        if for_page:
+            found = self._with_pictures(found)
+        if removed is not None:
+            found = replace(found, elements=_with_scores(removed, found))
+        if self.variants is not None:
+            found = replace(found, variants=self._variant_effects(windows))
+        if self.domain is not None:
+            found = replace(found, flags=self.domain.flags(self.X))
+        return replace(found, intervals=self._intervals(), genes=self.genes)
+
+    def _scores(self, windows: pd.DataFrame) -> Explanation:
+        if self.method == "attention":
+            seen = self._attention()
+            return Explanation(windows, seen.about, attention=seen)
+        if self.method == "ism":
+            about = {**self._readout.provenance(), "method": _NAMES["ism"]}
+            changes = [self._mutate(row) for _, row in windows.iterrows()]
+            return Explanation(windows, about, mutagenesis=changes)
+        found = self._contributions()
+        return Explanation(found.table, found.about, contributions=found)
+
+    @property
+    def _readout(self) -> Readout:
+        return resolve_target(self.model, self.target)
+
+    def _contributions(self) -> Contributions:
+        if self.method == "gradient":
+            return gradient_x_input(self.model, self.X, self.target)
+        return integrated_gradients(
+            self.model,
+            self.X,
+            self.target,
+            baseline=self.baseline,
+            steps=self.steps,
+            seed=self.seed,
+        )
+
+    def _attention(self) -> AttentionMap:
+        bins = "tss" if self.target is None else self.target.bins
+        return attention(self.model, self.X, bins)
+
+    def _mutate(self, window: pd.Series[Any]) -> Mutagenesis:
+        """Substitute the bases around a TSS; keep what is explained only."""
+        point = _point(window)
+        start = max(point - self.ism_bp // 2, 0)
+        region = pd.DataFrame(
+            {
+                "chrom": [window["chrom"]],
+                "start": [start],
+                "end": [start + self.ism_bp],
+                "strand": [window.get("strand", "+")],
+            }
+        )
+        found = saturation_mutagenesis(
+            self._model_of_effects, region, tss=point, **self._bins_of_effects
+        )
+        effects = self._explained(found.effects)
+        return replace(found, effects=effects[:, :, None], names=[self._readout.name])
+
+    @property
+    def _model_of_effects(self) -> Any:
+        """The model whose outputs are, or add up to, what is explained."""
+        return self.model if self._has_head else self._readout.embedder
+
+    @property
+    def _has_head(self) -> bool:
+        return self._readout.head is not None
+
+    @property
+    def _bins_of_effects(self) -> dict[str, Any]:
+        target = self.target or Target()
+        return {} if self._has_head else {"bins": target.bins}
+
+    def _explained(self, effects: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Make one number of the outputs in the last axis."""
+        readout = self._readout
+        if readout.weights is not None:
+            combined: npt.NDArray[Any] = effects.astype(np.float64) @ readout.weights
+            return combined.astype(np.float32)
+        part: npt.NDArray[Any] = effects[..., readout.output]
+        return part
+
+    def _without_elements(self) -> pd.DataFrame | None:
+        if self.elements is None:
+            return None
+        if self.method == "attention" and self.target is None:
+            msg = "elements are taken out of a prediction: say which, by a target"
+            raise InputError(msg)
+        return element_ism(
+            self.model,
+            self.X,
+            self.elements,
+            self.target,
+            how=self.how,
+            n=self.n,
+            seed=self.seed,
+        )
+
+    def _with_pictures(self, found: Explanation) -> Explanation:
+        seen = found.attention or self._attention()
+        return replace(found, attention=seen, tracks=self._tracks())
+
+    def _tracks(self) -> Tracks | None:
+        """Predict the tracks that are drawn, of the regions that a page shows."""
+        embedder = self.embedder
+        if self.draw_tracks is not None:
+            chosen = [int(track) for track in self.draw_tracks]
+            embedder = changed(embedder, output="tracks", tracks=chosen)
+        if embedder.output != "tracks":
+            return None
+        names = [str(name) for name in recipe_of(embedder).bin_names]
+        if len(names) > MAX_TRACKS:
+            return None
+        shown = embedder.embed_bins(self.X.iloc[:MAX_REGIONS])
+        values = np.full((len(self.X), *shown.shape[1:]), np.nan, dtype=np.float32)
+        values[:MAX_REGIONS] = shown
+        return Tracks(values, names)
+
+    def _variant_job(self, windows: pd.DataFrame) -> VariantJob | None:
+        pairs = self._pairs(windows)
+        if not len(pairs):
+            return None
+        options = self._bins_of_effects
+        effect = VariantEffect(self._model_of_effects, on_error="nan", **options)
+        return effect.job(pairs)
+
+    def _pairs(self, windows: pd.DataFrame) -> pd.DataFrame:
+        """Pair variants with the regions in whose windows they lie."""
+        assert self.variants is not None
+        places = pd.DataFrame(
+            {
+                "chrom": windows["chrom"],
+                "tss": [_point(window) for _, window in windows.iterrows()],
+                "strand": windows.get("strand", "+"),
+                "name": windows["name"],
+            }
+        )
+        good = places[(windows["reason"] == "").to_numpy()].drop_duplicates()
+        style = self.embedder.contig_style
+        variants = self.variants.assign(
+            chrom=rename_contigs(self.variants["chrom"], style)
+        )
+        length = window_length(self.embedder)
+        return pair_with_genes(variants, good, sequence_length=length)
+
+    def _variant_effects(self, windows: pd.DataFrame) -> pd.DataFrame:
+        job = self._variant_job(windows)
+        if job is None:
+            return self._pairs(windows).assign(region="", effect=0.0, reason="")
+        values, reasons = job.compute(np.arange(len(job)))
+        return job.table.assign(
+            region=job.table["gene"], effect=self._explained(values), reason=reasons
+        )
+
+    def _intervals(self) -> pd.DataFrame | None:
+        """Return intervals, where the head makes any."""
+        _, steps = split_model(self.model)
+        if steps is None or not isinstance(steps[-1], GroupedConformal):
+            return None
+        if self.target is not None and self.target.of_network:
+            return None
+        features = self.embedder.transform(self.X)
+        before = features if len(steps) == 1 else steps[:-1].transform(features)
+        ends = steps[-1].predict_interval(before).reshape(len(self.X), 2, -1)
+        low, high = ends[:, :, self._readout.output].T
+        return pd.DataFrame({"prediction": (low + high) / 2, "low": low, "high": high})
+
+
+def _point(window: pd.Series[Any]) -> int:
+    """Return the TSS of a row, or its middle."""
+    tss = int(window.get("tss", -1))
+    return tss if tss >= 0 else (int(window["start"]) + int(window["end"])) // 2
+
+
+def _with_scores(elements: pd.DataFrame, found: Explanation) -> pd.DataFrame:
+    """Put what gradients and attention say of elements beside what ISM does."""
+    rows = {str(name): row for row, name in enumerate(found.windows["name"])}
+    table = elements.assign(gradient=np.nan, attention=np.nan)
+    for number, element in enumerate(elements.to_dict("records")):
+        if element["reason"]:
+            continue
+        row = rows[str(element["region"])]
+        window = found.windows.iloc[row]
+        first, last = int(window["window_start"]), int(window["window_end"])
+        middle = (int(element["start"]) + int(element["end"])) // 2
+        low = max(middle - WIDTH_BP // 2, first)
+        high = min(middle - WIDTH_BP // 2 + WIDTH_BP, last)
+        if found.contributions is not None:
+            scores = found.contributions.region(row, low, high).astype(np.float64)
+            table.loc[number, "gradient"] = float(np.abs(scores).sum())
+        if found.attention is not None:
+            table.loc[number, "attention"] = found.attention.of_interval(low, high, row)
+    return table.dropna(axis=1, how="all").assign(reason=elements["reason"])
