@@ -30,7 +30,8 @@ from enformer_features.genomics.genome import Genome, fitting_style
 UNKNOWN_CONTIG = "unknown contig"
 OUTSIDE = "outside the contig"
 MISMATCH = "REF mismatch"
-EXPECTED_MATCHES = 0.95  # fewer, and the variants are of another genome build
+EXPECTED_MATCHES = 0.95  # fewer, and the variants are of another genome build,
+FEWEST_COMPARED = 20  # if it is so many variants that say so
 
 _BLOCK = 1 << 20  # bp that are read at once
 _GAP = 1 << 15  # bp without a variant that are not read
@@ -166,11 +167,16 @@ def judge_mismatches(
     n_outside = sum(reason.startswith(OUTSIDE) for reason in reasons)
     n_compared = int((reasons == "").sum()) + n_outside
     share = 1 - (len(bad) + n_outside) / max(n_compared, 1)
-    other_build = share < EXPECTED_MATCHES
+    few_match = share < EXPECTED_MATCHES
+    other_build = few_match and n_compared >= FEWEST_COMPARED
     hint = (
         f"only {share:.1%} of {n_compared} variants fit {path}, expected at least "
         f"{EXPECTED_MATCHES:.0%}: they are probably of another genome build (such as "
         "hg19 for hg38)"
+    )
+    plain = (
+        f"{len(bad) + n_outside} of {n_compared} variants do not fit {path}: their REF "
+        "is not what the genome has, or they lie outside the contig"
     )
     columns = [table[name].tolist() for name in ("record", "chrom", "pos", "ref")]
     record, chrom, pos, ref = columns
@@ -194,5 +200,5 @@ def judge_mismatches(
         raise InputError(msg)
     if on_mismatch == "skip":
         note(reasons, differs != "", lambda row: f"{MISMATCH}: {why(row)}")
-    if other_build:
-        warn(hint, VariantWarning, stacklevel=4)
+    if few_match:
+        warn(hint if other_build else plain, VariantWarning, stacklevel=4)

@@ -229,8 +229,9 @@ def prepare_variants(
         ``norm_ref``), ``norm_ref``, ``norm_alt`` (str, trimmed and left-aligned,
         never empty in a row that can be scored), ``kind`` ("substitution" for
         alleles of equal length, "indel", or "" with a reason) and ``ref_matches``
-        (bool, False where nothing was compared). Alleles whose REF does not match
-        are trimmed but not moved.
+        (bool; False also in rows that were not compared, so that mismatches are the
+        False ones among rows whose ``reason`` is ""). Alleles whose REF does not
+        match are trimmed but not moved.
 
     Raises
     ------
@@ -240,12 +241,14 @@ def prepare_variants(
     GenomeError
         If none of the contigs is in the genome; the message proposes a
         `contig_style` that would help. Under "error" also instead of the former
-        when fewer than 95 % match, because then the build is another.
+        when fewer than 95 % of at least 20 variants match, because then the build is
+        probably another.
 
     Warns
     -----
     VariantWarning
-        Under "skip" and "flag", when fewer than 95 % of the REF alleles match.
+        Under "skip" and "flag", when fewer than 95 % match; what lies outside its
+        contig counts as a mismatch.
 
     References
     ----------

@@ -80,7 +80,7 @@ def test_columns_of_genes_are_carried_along():
 
 def test_rows_of_a_table_keep_their_records_and_reasons(genome):
     rows = ("chr1", 1, "A", "C"), ("chr1", 2, "G", "*"), ("chr1", 3, "G", "C")
-    with pytest.warns(VariantWarning, match="only 50.0%"):
+    with pytest.warns(VariantWarning, match="1 of 2 variants do not fit"):
         prepared = prepare_variants(frame(*rows), genome, on_mismatch="skip")
     table = variant_table(prepared.iloc[[2, 0, 1]])
     assert table["record"].tolist() == [2, 0, 1]
@@ -152,7 +152,7 @@ def test_other_letters_beside_a_variant_do_not_matter(genome):
     rows = ("chr1", 22, "T", "C"), ("chr1", 24, "A", "C"), ("chr1", 23, "A", "C")
     prepared = prepare_variants(frame(*rows[:2]), genome)
     assert prepared["ref_matches"].all()
-    with pytest.raises(GenomeError, match="REF is 'A', the genome has 'N'"):
+    with pytest.raises(InputError, match="REF is 'A', the genome has 'N'"):
         prepare_variants(frame(rows[2]), genome)
 
 
@@ -193,6 +193,30 @@ def test_fewer_matches_than_95_percent_hint_at_another_build(genome):
         with pytest.warns(VariantWarning, match=hint) as caught:
             prepare_variants(table, genome, on_mismatch=choice)
         assert caught[0].filename == __file__
+
+
+def test_a_few_variants_are_no_evidence_of_another_build(genome):
+    table = frame(*[("chr2", 1, "A", "C")] * 18, ("chr2", 1, "G", "C"))
+    for few in (table.iloc[-6:], table.iloc[-1:]):
+        with pytest.raises(InputError, match="1 of . REF alleles differ") as error:
+            prepare_variants(few, genome)
+        assert "build" not in str(error.value)
+    outside = table.iloc[-6:].assign(pos=[1] * 4 + [99, 99], ref="A")
+    for choice in ("error", "skip", "flag"):
+        with pytest.warns(VariantWarning, match="2 of 6 variants do not") as caught:
+            prepare_variants(outside, genome, on_mismatch=choice)
+        assert "build" not in str(caught[0].message)
+
+
+def test_a_file_of_a_shifted_build_is_told(tmp_path):
+    letters = np.random.default_rng(1).integers(0, 4, 3000).astype(np.uint8)
+    path = write_fasta(tmp_path / "g.fa", {"z": decode(letters)})
+    pos = np.arange(100, 2900, 100)
+    rows = [f"z\t{at + 7}\t.\t{decode(letters[at - 1 : at])}\tN" for at in pos]
+    head = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\n"
+    (tmp_path / "old.vcf").write_text(head + "\n".join(rows).replace("\tN", "\tACG"))
+    with pytest.raises(GenomeError, match=r"(?s)of 28 REF .* another genome build"):
+        prepare_variants(read_vcf(tmp_path / "old.vcf"), path)
 
 
 def test_places_off_the_genome_are_reasons(genome):
