@@ -35,6 +35,10 @@ _KEYS = ("snp", "chr", "pos", "target_ids", "target_labels")
 _EXTRA = ("gene", "reason")
 _TEXT_CHUNK = 65_536
 LOST_SHARE = 0.01  # of the scores of a target, before a warning
+_FLOAT32 = (
+    "write .tsv.gz, .h5ad or .zarr, which hold float32 (in Python, write_sad_hdf5 can: "
+    "dtype='float32')"
+)
 
 
 def write_sad_hdf5(
@@ -137,7 +141,7 @@ def write_sad_hdf5(
             kept = lost.rounded(split, rows.start)
             for number, array in enumerate(arrays):
                 array[rows] = kept[:, number]
-    lost.tell(target)
+    lost.tell(target, of_bins=not about.get("head"))
     return target
 
 
@@ -162,9 +166,8 @@ class _Lost:
             msg = (
                 f"{self._scores[score]} of {self._targets[target]} is "
                 f"{values[row, score, target]:g} in row {first_row + row}, beyond the "
-                f"range of float16 ({float(limits.max):,.0f}): write float32 "
-                "(dtype='float32'), or set such scores to the end of the range "
-                "(clip=True)"
+                f"range of float16 ({float(limits.max):,.0f}): {_FLOAT32}, or, there, "
+                "set such scores to the end of the range (clip=True)"
             )
             raise StoreError(msg)
         self._n_values += (size > 0).sum(axis=0)
@@ -173,8 +176,8 @@ class _Lost:
         kept = np.where(beyond, np.copysign(limits.max, values), values)
         return kept.astype(self._dtype)
 
-    def tell(self, path: Path) -> None:
-        """Warn of columns whose scores are too small."""
+    def tell(self, path: Path, *, of_bins: bool) -> None:
+        """Warn of columns whose scores are too small; sums are for those of bins."""
         if self._dtype != np.float16:
             return
         many = self._n_small > LOST_SHARE * self._n_values
@@ -183,10 +186,10 @@ class _Lost:
                 f"{self._scores[score]} of {self._targets[target]}"
                 for score, target in np.argwhere(many).tolist()
             ]
+            sums = "sum over bins (aggregate='sum'), or " if of_bins else ""
             msg = (
                 f"{path}: float16 keeps hardly a digit of scores below 5e-7, as more "
-                f"than {LOST_SHARE:.0%} are in {first_few(columns)}; write float32 "
-                "(dtype='float32'), or sum over bins (aggregate='sum')"
+                f"than {LOST_SHARE:.0%} are in {first_few(columns)}; {sums}{_FLOAT32}"
             )
             warn(msg, VariantWarning, stacklevel=4)
 

@@ -127,8 +127,12 @@ def test_scores_that_float16_cannot_tell_apart_warn(tmp_path):
     given = scores_of(7)
     given.values[:, 1] = [1e-7, 2e-7, np.nan, 0, 1, 1, 1]
     arguments = (variants(), given, ["SAD"], TARGETS)
-    with pytest.warns(VariantWarning, match="hardly a digit .* in SAD of CNhs2; write"):
+    way_on = r"write \.tsv\.gz, \.h5ad or \.zarr, which hold float32"
+    with pytest.warns(VariantWarning, match=rf"in SAD of CNhs2; sum .* {way_on}"):
         write_sad_hdf5(tmp_path / "a.h5", *arguments)
+    about = {"head": "Ridge()"}  # whose predictions have no bins to sum
+    with pytest.warns(VariantWarning, match=f"in SAD of CNhs2; {way_on}"):
+        write_sad_hdf5(tmp_path / "c.h5", *arguments, provenance=about)
     write_sad_hdf5(tmp_path / "b.h5", *arguments, dtype="float32")
 
 
