@@ -348,6 +348,18 @@ def whole_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(msg) from error
 
 
+def bin_range(text: str) -> str | tuple[int, int]:
+    """Read the value of an option such as ``tss`` or ``-8:8``."""
+    low, colon, high = text.partition(":")
+    if not colon:
+        return text
+    try:
+        return int(low), int(high)
+    except ValueError as error:
+        msg = f"{text!r} is no range of bins such as -8:8"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
 def _number_or_text(text: Any) -> Any:
     return int(text) if str(text).isdecimal() else text
 

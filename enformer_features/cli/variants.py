@@ -19,11 +19,12 @@ from enformer_features.cli.console import (
     show,
     when_stopped,
 )
+from enformer_features.cli.models import add_model, embedder_of, make_model
 from enformer_features.cli.options import (
     add_gene_starts,
     add_outputs,
     add_settings,
-    make_embedder,
+    bin_range,
     settings,
     whole_numbers,
 )
@@ -32,21 +33,12 @@ from enformer_features.exceptions import InputError, first_few
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sklearn.pipeline import Pipeline
 
-    from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.variant_effect.estimator import VariantEffect
     from enformer_features.variant_effect.job import VariantJob
     from enformer_features.variant_effect.store import ScoreStore
 
 SUFFIXES = (".tsv", ".tsv.gz", ".vcf", ".vcf.gz", ".h5ad", ".zarr", ".h5")
-# Of the embedder: what a model may be read with, and what it was fitted on.
-_READING = ("strand", "shifts", "center", "contig_style")
-_FITTED = (
-    *("output", "organism", "tracks", "track_table", "track_pattern"),
-    "sequence_length",
-)
-
 # Bins that are read alike whether a window has a TSS or not.
 _ANYWHERE = ("center", "all", "region")
 
@@ -54,7 +46,7 @@ _ANYWHERE = ("center", "all", "region")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``variants``."""
     parser.add_argument("vcf", metavar="VCF", help="plain, gzip or BGZF")
-    _add_model(parser)
+    add_model(parser)
     add_settings(parser)
     _add_variants(parser)
     _add_network(parser)
@@ -78,18 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_writing(group)
     add_common(parser)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "through a fitted head (default: the network's own tracks)"
-    )
-    group.add_argument("--model", metavar="FILE", help="what fit or save_model wrote")
-    group.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="read a model that is a pickle, which can run any code",
-    )
 
 
 def _add_variants(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +140,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--aggregate", help="of bins: mean, sum (default: mean)")
     group.add_argument(
         "--bins",
-        type=_bins,
+        type=bin_range,
         metavar="BINS",
         help="auto, all, variant, tss, or a range relative to the middle bin, such as "
         "--bins=-8:8 (default: auto: all, and tss with --gene-table)",
@@ -335,38 +315,10 @@ def _effect(args: argparse.Namespace) -> VariantEffect:
     if args.score:
         scores = tuple(args.score)
         given["score"] = scores[0] if len(scores) == 1 else scores
-    return VariantEffect(_model(args), **given)
-
-
-def _model(args: argparse.Namespace) -> EnformerEmbedder | Pipeline:
-    """Make an embedder of tracks, or load a model and read it as asked."""
-    if args.model is None:
-        args.output = args.output or "tracks"
-        return make_embedder(args)
-    from enformer_features.cli.predict import load_pipeline
-
-    fitted = [name for name in _FITTED if getattr(args, name) is not None]
-    if fitted:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in fitted)
-        msg = f"{flags}: {args.model} was fitted with its own"
+    if args.model and args.aggregate:
+        msg = f"--aggregate is for bins, and predictions of {args.model} have none"
         raise InputError(msg)
-    changes = {
-        name: value
-        for name, (value, origin) in settings(args).items()
-        if origin == "argument"
-    }
-    model = load_pipeline(args, {**changes, "verbose": False})
-    reading = {name: getattr(args, name) for name in _READING}
-    model[0].set_params(
-        **{name: value for name, value in reading.items() if value is not None}
-    )
-    return model
-
-
-def _embedder_of(model: EnformerEmbedder | Pipeline) -> EnformerEmbedder:
-    from sklearn.pipeline import Pipeline
-
-    return model[0] if isinstance(model, Pipeline) else model
+    return VariantEffect(make_model(args), **given)
 
 
 def _note_windows(args: argparse.Namespace, effect: VariantEffect) -> None:
@@ -375,7 +327,7 @@ def _note_windows(args: argparse.Namespace, effect: VariantEffect) -> None:
 
     if not args.model or args.gene_table:
         return
-    pools = resolve_pools(_embedder_of(effect.model).pooling)
+    pools = resolve_pools(embedder_of(effect.model).pooling)
     if any(pool.kernels or pool.bins not in _ANYWHERE for pool in pools):
         text = (
             f"{args.model} reads bins at a TSS, but without --gene-table the windows "
@@ -405,7 +357,7 @@ def _rows(
         chrom=args.chrom_column,
         missing_tss=args.missing_tss,
     )
-    embedder = _embedder_of(effect.model)
+    embedder = embedder_of(effect.model)
     for table in (variants, genes):  # the genome's names, before they are compared
         table["chrom"] = rename_contigs(table["chrom"], embedder.contig_style)
     length = window_length(embedder)
@@ -484,14 +436,3 @@ def _way_on(target: Path) -> str:
 
     kept = partial_store(target)
     return f"finished rows are kept in {kept}*: to go on, run the command again"
-
-
-def _bins(text: str) -> str | tuple[int, int]:
-    low, colon, high = text.partition(":")
-    if not colon:
-        return text
-    try:
-        return int(low), int(high)
-    except ValueError as error:
-        msg = f"{text!r} is no range of bins such as -8:8"
-        raise argparse.ArgumentTypeError(msg) from error
