@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from enformer_features.variant_effect.estimator import VariantEffect
     from enformer_features.variant_effect.job import VariantJob
     from enformer_features.variant_effect.store import ScoreStore
+    from enformer_features.variant_effect.unfinished import Begun
 
 SUFFIXES = (".tsv", ".tsv.gz", ".vcf", ".vcf.gz", ".h5ad", ".zarr", ".h5")
 # Bins that are read alike whether a window has a TSS or not.
@@ -139,6 +140,13 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--aggregate", help="of bins: mean, sum (default: mean)")
     group.add_argument(
+        "--targets",
+        metavar="NAMES",
+        help="names of a model's predictions, for one that has none: NAME,NAME or a "
+        "file with a name in each line (default: those it was fitted with, or "
+        "prediction_0 ...)",
+    )
+    group.add_argument(
         "--bins",
         type=bin_range,
         metavar="BINS",
@@ -148,7 +156,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--indels",
         help="which bins of the two alleles are compared: left, center, aligned "
-        "(default: left, as published)",
+        "(default: auto: left, as published, and aligned with --gene-table)",
     )
     group.add_argument(
         "--snap-bp",
@@ -172,6 +180,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score and write."""
     from enformer_features.variant_effect.store import partial_store, score_variants
+    from enformer_features.variant_effect.unfinished import begun_scores
 
     target = _check_out(args)
     effect = _effect(args)
@@ -179,18 +188,25 @@ def run(args: argparse.Namespace) -> int:
     job = effect.job(rows)
     counts = _tell_counts(args, job, unpaired)
     _check_components(args, job)
-    own = _own_outputs(args, job, target)
+    inputs = _inputs(args)
+    begun = begun_scores(target, job, inputs)
+    own = _own_outputs(args, job, target, begun)
     _note_windows(args, effect)
+    _note_begun(args, begun)
     if args.dry_run:
         show(args, {**counts, **asdict(job.plan()), "would_write": _written(args)})
         return OK
     when_stopped(args, lambda: _way_on(target))
     began = time.perf_counter()
     store = score_variants(
-        job, partial_store(target), overwrite=args.overwrite, verbose=progress(args)
+        job,
+        partial_store(target),
+        inputs=inputs,
+        overwrite=args.overwrite,
+        verbose=progress(args),
     )
     failed = _failed(job, store)
-    _write(args, job, store, target, own)
+    _write(args, job, store, target, own, inputs)
     digest = str(job.provenance()["weights_digest"])
     summary = {
         "out": str(target),
@@ -252,19 +268,30 @@ def _refuse_tables(tables: list[Path], args: argparse.Namespace) -> None:
         raise InputError(msg)
 
 
-def _own_outputs(args: argparse.Namespace, job: VariantJob, target: Path) -> list[Path]:
+def _inputs(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Return names and digests of the files that the scores come from."""
+    from enformer_features.storage.store.records import file_digest
+
+    given = {"vcf": args.vcf, "gene_table": args.gene_table, "model": args.model}
+    files = {key: Path(text).expanduser() for key, text in given.items() if text}
+    return {
+        key: {"name": file.name, "sha256": file_digest(file)}
+        for key, file in files.items()
+    }
+
+
+def _own_outputs(
+    args: argparse.Namespace, job: VariantJob, target: Path, begun: Begun | None
+) -> list[Path]:
     """Return what this very command had written before it was stopped.
 
     That is what holds the scores of a job that all wait beside the output; anything
     else is refused unless it may be replaced.
     """
     from enformer_features.variant_effect.outputs import check_scores_path
-    from enformer_features.variant_effect.unfinished import (
-        holds_scores,
-        waiting_identity,
-    )
+    from enformer_features.variant_effect.unfinished import holds_scores
 
-    identity = None if args.overwrite else waiting_identity(target, job)
+    identity = begun.own_identity if begun and not args.overwrite else None
     there = [path for path in (target, *_tables(args)) if path.exists()]
     own = [path for path in there if identity and holds_scores(path, identity)]
     if target not in own:
@@ -280,6 +307,7 @@ def _write(
     store: ScoreStore,
     target: Path,
     own: list[Path],
+    inputs: dict[str, dict[str, str]],
 ) -> None:
     """Write the outputs, and let scores wait beside them until all are complete."""
     from enformer_features.storage.files import remove_leftovers
@@ -290,7 +318,14 @@ def _write(
         remove_leftovers(path)
     if args.pca:
         _write_components(args, store)
-    write_scores(store, job, target, source=args.vcf, overwrite=args.overwrite)
+    write_scores(
+        store,
+        job,
+        target,
+        source=args.vcf,
+        inputs=inputs,
+        overwrite=args.overwrite,
+    )
     store.remove()
 
 
@@ -318,7 +353,43 @@ def _effect(args: argparse.Namespace) -> VariantEffect:
     if args.model and args.aggregate:
         msg = f"--aggregate is for bins, and predictions of {args.model} have none"
         raise InputError(msg)
+    if args.targets:
+        given["targets"] = _targets(args)
     return VariantEffect(make_model(args), **given)
+
+
+def _targets(args: argparse.Namespace) -> list[str]:
+    """Return the names that a model's predictions are given."""
+    if not args.model:
+        msg = "--targets names the predictions of --model; tracks have their own names"
+        raise InputError(msg)
+    file = Path(args.targets).expanduser()
+    if not file.is_file():
+        names = args.targets.split(",")
+    else:
+        try:
+            names = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--targets {args.targets} cannot be read: {error}"
+            raise InputError(msg) from error
+    return [name.strip() for name in names if name.strip()]
+
+
+def _note_begun(args: argparse.Namespace, begun: Begun | None) -> None:
+    """Say what a stopped command left, and what becomes of it."""
+    if begun is None:
+        return
+    if not begun.differences:
+        left = begun.n_rows - begun.n_done
+        rows = f"{begun.n_done:,} of {begun.n_rows:,} rows were found done"
+        note(args, f"{rows} in {begun.folder}, {left:,} remain")
+    elif args.dry_run or args.overwrite:
+        fate = "are replaced" if args.overwrite else "are refused without --overwrite"
+        note(
+            args,
+            f"{begun.folder} holds scores of other settings, which {fate}; asked for "
+            f"!= there: {'; '.join(begun.differences)}",
+        )
 
 
 def _note_windows(args: argparse.Namespace, effect: VariantEffect) -> None:
@@ -433,6 +504,10 @@ def _written(args: argparse.Namespace) -> list[str]:
 
 def _way_on(target: Path) -> str:
     from enformer_features.variant_effect.store import partial_store
+    from enformer_features.variant_effect.unfinished import kept_rows
 
-    kept = partial_store(target)
-    return f"finished rows are kept in {kept}*: to go on, run the command again"
+    rows = kept_rows(target)
+    if rows is None:
+        return "no rows are kept: to begin anew, run the command again"
+    kept = f"{rows[0]:,} of {rows[1]:,} finished rows are kept"
+    return f"{kept} in {partial_store(target)}*: to go on, run the command again"

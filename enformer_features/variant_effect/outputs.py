@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ from enformer_features.variant_effect.store import (
     Scores,
     ScoreStore,
     ScoringJob,
+    provenance_of,
 )
 from enformer_features.variant_effect.tabix import (
     as_text,
@@ -138,6 +139,7 @@ def write_scores(
     path: str | PathLike[str],
     *,
     source: str | PathLike[str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write scores beside their variants.
@@ -156,6 +158,9 @@ def write_scores(
     source : path, optional
         The VCF the variants were read from, of which every record and field is kept;
         without it, a VCF with nothing else is written.
+    inputs : mapping, optional
+        Files that were read, for the provenance; see
+        :func:`~enformer_features.variant_effect.store.provenance_of`.
     overwrite : bool, default=False
         Whether what is there may be replaced, keys of INFO in `source` too.
 
@@ -180,7 +185,7 @@ def write_scores(
     target = check_scores_path(path, source=source, overwrite=overwrite)
     given = _as_scores(scores, job)
     identity = given.identity if isinstance(given, ScoreStore) else job.identity()
-    about = {**job.provenance(), IDENTITY_KEY: identity}
+    about = {**provenance_of(job, inputs), IDENTITY_KEY: identity}
     suffix = suffix_of(path)
     if suffix in TABLE_SUFFIXES:
         _write_table(given, job, target, about, overwrite=overwrite)

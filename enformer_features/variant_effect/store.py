@@ -7,11 +7,12 @@ them back in the order of the table. What has been computed is never computed ag
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,7 +22,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.streaming import progress
-from enformer_features.exceptions import InputError, PlanMismatchError, StoreError
+from enformer_features.exceptions import (
+    InputError,
+    PlanMismatchError,
+    StoreError,
+    first_few,
+)
 from enformer_features.storage.environment import environment
 from enformer_features.storage.export import (
     UNS_KEY,
@@ -39,6 +45,7 @@ Rows = npt.NDArray[np.int64]
 
 # In the provenance of what is written: which scores it holds.
 IDENTITY_KEY = "scores_identity"
+INPUTS_KEY = "inputs"  # the files that were read: name and sha256 of each
 # A unit is what is lost when a process is killed, and what is held in memory.
 UNIT_ROWS = 256
 UNIT_BYTES = 32_000_000
@@ -46,6 +53,8 @@ UNIT_BYTES = 32_000_000
 CHUNK_ROWS = 16_384
 CHUNK_BYTES = 32_000_000
 KEPT_BYTES = 128_000_000
+MOST_LETTERS = 80  # of a value in a message
+_PROVENANCE = "provenance"
 
 
 class ScoringJob(Protocol):
@@ -148,7 +157,7 @@ class ScoreStore:
     """
 
     def __init__(self, store: Store) -> None:
-        if not _has_scores(store):
+        if not has_scores(store):
             msg = f"{store.path} is a store, but not one of variant scores"
             raise StoreError(msg)
         settings = store.plan.settings
@@ -157,7 +166,7 @@ class ScoreStore:
         self.targets: list[str] = settings["targets"]
         self.names: list[str] = settings["names"]
         self.identity: str = settings["identity"]
-        provenance = store.plan.info["provenance"]
+        provenance = store.plan.info[_PROVENANCE]
         self.provenance: dict[str, Any] = {**provenance, IDENTITY_KEY: self.identity}
         self._order = store.extra_array("order").astype(np.int64)
         self._places = np.argsort(self._order)
@@ -271,6 +280,7 @@ def score_variants(
     job: ScoringJob,
     path: str | PathLike[str],
     *,
+    inputs: Mapping[str, Any] | None = None,
     unit_rows: int | Literal["auto"] = "auto",
     overwrite: bool = False,
     verbose: bool | None = None,
@@ -282,6 +292,8 @@ def score_variants(
     job : VariantJob
     path : path
         Ends in ``.zarr``; ``.zarr.partial`` until all rows are there.
+    inputs : mapping, optional
+        Files that were read, for the provenance; see :func:`provenance_of`.
     unit_rows : int or "auto", default="auto"
         Rows that are computed and written together: 256, or fewer where rows are
         large.
@@ -304,7 +316,7 @@ def score_variants(
     StoreError
         If it cannot be written. What is finished is kept.
     """
-    store = _planned(job, path, unit_rows, overwrite=overwrite)
+    store = _planned(job, path, inputs, unit_rows, overwrite=overwrite)
     order = store.extra_array("order")
     _replace_damaged(store, job, order)
     pending = store.pending()
@@ -327,6 +339,24 @@ def open_scores(path: str | PathLike[str]) -> ScoreStore:
         If there is none.
     """
     return ScoreStore(open_store(path))
+
+
+def provenance_of(
+    job: ScoringJob, inputs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the values of a job depend on, and which files they came from.
+
+    Parameters
+    ----------
+    job : VariantJob
+    inputs : mapping of str to dict, optional
+        ``{"vcf": {"name": "a.vcf", "sha256": "..."}}``, say; kept as it is.
+
+    Returns
+    -------
+    dict
+    """
+    return {**job.provenance(), **({INPUTS_KEY: dict(inputs)} if inputs else {})}
 
 
 def chunks_of(n_rows: int, n_columns: int) -> Iterator[slice]:
@@ -368,15 +398,16 @@ def compute_rows(job: ScoringJob, rows: Rows) -> tuple[Floats, npt.NDArray[np.ob
 def _planned(
     job: ScoringJob,
     path: str | PathLike[str],
+    inputs: Mapping[str, Any] | None,
     unit_rows: int | Literal["auto"],
     *,
     overwrite: bool,
 ) -> Store:
-    plan, order = _plan(job, unit_rows)
+    plan, order = _plan(job, inputs, unit_rows)
     table = job.table.iloc[order].set_axis([str(row) for row in order.tolist()])
     uns = {
-        UNS_KEY: provenance_entry(plan.info["provenance"]),
-        "caution": caution_lines(plan.info["provenance"]),
+        UNS_KEY: provenance_entry(plan.info[_PROVENANCE]),
+        "caution": caution_lines(plan.info[_PROVENANCE]),
     }
     tables = clean_obs(table, len(table)), clean_var(job.names, None, len(job.names))
 
@@ -388,21 +419,29 @@ def _planned(
     try:
         return create()
     except PlanMismatchError as error:
-        there = open_store(path, unfinished=True)
-        if overwrite and not there.is_finished and _has_scores(there):
+        there = open_store(path, unfinished=overwrite)
+        if not has_scores(there):
+            raise
+        if overwrite and not there.is_finished:
             shutil.rmtree(there.folder)
             return create()
-        told = _differences(plan, there.plan)
-        anew = "" if there.is_finished else ", or begin anew (overwrite=True)"
-        msg = f"{error}{anew}\nasked for, and there: {told}"
+        told = "\n  ".join(differences(plan.info[_PROVENANCE], plan.settings, there))
+        msg = (
+            f"{there.folder} holds scores of other settings (asked for != there):\n"
+            f"  {told}\ngive the settings they were begun with, or another output, or "
+            "begin anew (overwrite=True)"
+        )
         raise PlanMismatchError(msg) from error
 
 
-def _has_scores(store: Store) -> bool:
+def has_scores(store: Store) -> bool:
+    """Tell whether a store is one of variant scores."""
     return {"identity", "scores", "targets"} <= store.plan.settings.keys()
 
 
-def _plan(job: ScoringJob, unit_rows: int | Literal["auto"]) -> tuple[StorePlan, Rows]:
+def _plan(
+    job: ScoringJob, inputs: Mapping[str, Any] | None, unit_rows: int | Literal["auto"]
+) -> tuple[StorePlan, Rows]:
     n_rows, names, identity = len(job), list(job.names), job.identity()
     if not n_rows:
         msg = "there are no variants to score: the table has no rows"
@@ -420,15 +459,23 @@ def _plan(job: ScoringJob, unit_rows: int | Literal["auto"]) -> tuple[StorePlan,
         dtype="float32",
         unit_rows=size,
         unit_digests=tuple(digest.hexdigest() for digest in digests),
-        settings={
-            "identity": identity,
-            "names": names,
-            "scores": list(job.scores),
-            "targets": list(job.targets),
+        settings=settings_of(job, identity),
+        info={
+            _PROVENANCE: provenance_of(job, inputs),
+            "environment": environment(),
         },
-        info={"provenance": job.provenance(), "environment": environment()},
     )
     return plan, order
+
+
+def settings_of(job: ScoringJob, identity: str) -> dict[str, Any]:
+    """Return what a store of the job is known by."""
+    return {
+        "identity": identity,
+        "names": list(job.names),
+        "scores": list(job.scores),
+        "targets": list(job.targets),
+    }
 
 
 def _unit_rows(unit_rows: object, n_columns: int) -> int:
@@ -440,16 +487,64 @@ def _unit_rows(unit_rows: object, n_columns: int) -> int:
     return unit_rows
 
 
-def _differences(plan: StorePlan, other: StorePlan) -> str:
-    """Say what differs in words; the plan itself compares digests."""
-    mine = plan.info["provenance"]
-    theirs = other.info.get("provenance", {})
-    found = [
-        f"{key}: {mine.get(key)!r} != {theirs.get(key)!r}"
-        for key in sorted(mine.keys() | theirs.keys())
-        if mine.get(key) != theirs.get(key)
+def differences(
+    provenance: Mapping[str, Any], settings: Mapping[str, Any], other: Store
+) -> list[str]:
+    """Say in words what differs from a store that is there; digests come last.
+
+    Parameters
+    ----------
+    provenance : mapping
+        Of what is asked for; see :func:`provenance_of`.
+    settings : mapping
+        See :func:`settings_of`.
+    other : Store
+
+    Returns
+    -------
+    list of str
+        ``"name: asked for != there"``; empty when the store is of the same scores.
+    """
+    if settings == other.plan.settings:
+        return []
+    mine = _named(provenance, settings)
+    theirs = _named(other.plan.info.get(_PROVENANCE, {}), other.plan.settings)
+    names = [
+        name
+        for name in sorted(mine.keys() | theirs.keys(), key=_rank)
+        if mine.get(name) != theirs.get(name)
     ]
-    return "; ".join(found) or "the same settings, for other variants"
+    return [
+        f"{name}: {_shown(mine.get(name))} != {_shown(theirs.get(name))}"
+        for name in names
+    ] or ["the same settings, for other variants"]
+
+
+def _named(
+    provenance: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a user calls by a name: files, and parameters."""
+    files = provenance.get(INPUTS_KEY, {})
+    of_files = {name: f"{of['name']} ({of['sha256']})" for name, of in files.items()}
+    others = {
+        name.removeprefix("variant_"): value
+        for name, value in provenance.items()
+        if name != INPUTS_KEY
+    }
+    return {**others, "targets": settings.get("targets"), **of_files}
+
+
+def _rank(name: str) -> tuple[bool, bool, str]:
+    """Sort settings of variants and files first, and digests last."""
+    return name.endswith("digest"), name in {"counts", "config"}, name
+
+
+def _shown(value: object) -> str:
+    """Render a value in a few words."""
+    if isinstance(value, list | tuple):
+        return f"({first_few(value)})"
+    text = re.sub(r"[0-9a-f]{13,}", lambda found: f"{found[0][:12]}...", repr(value))
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
 
 
 def _replace_damaged(store: Store, job: ScoringJob, order: Rows) -> None:
@@ -471,7 +566,7 @@ def _compute_unit(
     bad = np.flatnonzero(reasons != "").tolist()
     about = {
         "seconds": round(time.perf_counter() - began, 3),
-        "device": str(store.plan.info["provenance"].get("device", "unknown")),
+        "device": str(store.plan.info[_PROVENANCE].get("device", "unknown")),
         "host": socket.gethostname(),
         "reasons": {span.start + row: str(reasons[row]) for row in bad},
     }

@@ -9,50 +9,114 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from enformer_features.exceptions import StoreError
+from enformer_features.exceptions import InputError, StoreError
 from enformer_features.storage.export import UNS_KEY
 from enformer_features.storage.store import open_store
 from enformer_features.variant_effect.store import (
     IDENTITY_KEY,
     ScoringJob,
+    differences,
+    has_scores,
     partial_store,
+    provenance_of,
+    settings_of,
 )
 
 _LINE = "##enformer_features_provenance="
 
 
-def waiting_identity(out: str | PathLike[str], job: ScoringJob) -> str | None:
-    """Return the identity of a job whose scores all wait beside an output.
+@dataclass(frozen=True)
+class Begun:
+    """Scores that a stopped command left beside its output.
+
+    Parameters
+    ----------
+    folder : Path
+    identity : str
+        Of the job that was asked for.
+    n_rows, n_done : int
+        Of the store.
+    is_finished : bool
+        Whether all scores are there, and only outputs are missing.
+    differences : tuple of str
+        From the job that was asked for; empty when they are its own.
+    """
+
+    folder: Path
+    identity: str
+    n_rows: int
+    n_done: int
+    is_finished: bool
+    differences: tuple[str, ...]
+
+    @property
+    def own_identity(self) -> str | None:
+        """The identity of the job, if all its scores wait."""
+        is_own = self.is_finished and not self.differences
+        return self.identity if is_own else None
+
+
+def begun_scores(
+    out: str | PathLike[str], job: ScoringJob, inputs: Mapping[str, Any] | None = None
+) -> Begun | None:
+    """Return what is there of the scores of an output, finished or not.
 
     Parameters
     ----------
     out : path
         The output.
     job : VariantJob
+    inputs : mapping, optional
+        As :func:`~enformer_features.variant_effect.store.score_variants` has them.
 
     Returns
     -------
-    str or None
-        None where there is no finished store, or that of another job.
+    Begun or None
+        None where there is no store of scores.
 
     Examples
     --------
-    >>> waiting_identity("absent/scores.tsv", None) is None
+    >>> begun_scores("absent.tsv", None) is None
     True
     """
-    path = partial_store(out)
-    if not path.is_dir():
-        return None
     try:
-        settings = open_store(path).plan.settings
-    except StoreError:  # which score_variants tells
+        store = open_store(partial_store(out))
+        if not has_scores(store):
+            return None
+        status = store.status()
+    except (StoreError, InputError):  # which score_variants tells
         return None
     identity = job.identity()
-    return identity if settings.get("identity") == identity else None
+    settings = settings_of(job, identity)
+    return Begun(
+        folder=store.folder,
+        identity=identity,
+        n_rows=status.n_rows,
+        n_done=status.n_rows_done,
+        is_finished=store.is_finished,
+        differences=tuple(differences(provenance_of(job, inputs), settings, store)),
+    )
+
+
+def kept_rows(out: str | PathLike[str]) -> tuple[int, int] | None:
+    """Return how many rows of an output have scores that wait, and of how many.
+
+    Returns
+    -------
+    (int, int) or None
+        None where there is no store.
+    """
+    try:
+        status = open_store(partial_store(out), unfinished=True).status()
+    except (StoreError, InputError):
+        return None
+    return status.n_rows_done, status.n_rows
 
 
 def holds_scores(path: str | PathLike[str], identity: str) -> bool:

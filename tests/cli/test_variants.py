@@ -1,6 +1,7 @@
 """The command on a toy genome and a VCF of its own letters."""
 
 import gzip
+import hashlib
 import json
 import shutil
 import warnings
@@ -198,6 +199,13 @@ def test_a_model_has_outputs_of_its_own(cli, vcf, model_file, tmp_path):
     assert "was fitted with its own" in done.err
 
 
+def test_predictions_of_a_model_are_not_aggregated(cli, vcf, model_file, tmp_path):
+    options = ("--model", model_file, "-o", tmp_path / "out.tsv", "--aggregate", "sum")
+    done = cli("variants", vcf, *options)
+    assert done.code == 2
+    assert "--aggregate is for bins, and predictions of" in done.err
+
+
 def test_genes_make_a_row_per_gene_and_the_others_are_counted(cli, toy, vcf, tmp_path):
     out = tmp_path / "genes.tsv"
     options = ("--gene-table", toy.genes, "-o", out, "--json")
@@ -367,17 +375,101 @@ def test_an_interrupted_run_goes_on(cli, toy, vcf, tmp_path, monkeypatch):
     out = tmp_path / "scores.tsv"
     options = ("variants", vcf, *toy.network, *TRACKS, "-o", out)
 
+    compute = VariantJob.compute
+
+    def stop(self, rows):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(rows)
+        return compute(self, rows)
+
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(VariantJob, "compute", stop)
+        patch.setattr("enformer_features.variant_effect.store.UNIT_ROWS", 4)
+        done = cli(*options)
+        assert done.code == 130
+        assert "interrupted; 4 of 7 finished rows are kept in" in done.err
+        assert not out.exists()
+        plan = cli(*options, "--dry-run")
+        assert "4 of 7 rows were found done in " in plan.err
+        assert "scores.tsv.partial.zarr.partial, 3 remain" in plan.err
+        assert cli(*options, "--dry-run", "--quiet").err.count("found done") == 0
+        patch.setattr(VariantJob, "compute", compute)
+        done = cli(*options)
+    assert (done.code, "3 remain" in done.err) == (0, True), done.err
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_unfinished_scores_of_other_settings_are_told_by_name(
+    cli, toy, vcf, tmp_path, monkeypatch
+):
+    from enformer_features.variant_effect.job import VariantJob
+
+    out, other = tmp_path / "scores.tsv", shutil.copy(vcf, tmp_path / "other.vcf")
+    options = (*toy.network, *TRACKS, "-o", out)
+
     def stop(self, rows):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(VariantJob, "compute", stop)
-        done = cli(*options)
-    assert done.code == 130
-    assert "finished rows are kept in" in done.err
-    assert not out.exists()
-    assert cli(*options).code == 0
-    assert list(tmp_path.iterdir()) == [out]
+        done = cli("variants", vcf, *options)
+    assert "0 of 7 finished rows are kept" in done.err
+    changed = ("variants", other, *options, "--bins", "variant")
+    plan = cli(*changed, "--dry-run")
+    assert plan.code == 0
+    assert "which are refused without --overwrite; asked for != there: bins: " in (
+        plan.err
+    )
+    refused = cli(*changed)
+    assert refused.code == 2
+    _, first, second, *_ = refused.err.partition("holds scores of")[2].splitlines()
+    assert first.strip() == "bins: 'variant' != 'all'"
+    assert second.strip().startswith("vcf: 'other.vcf (")
+    assert "are replaced" in cli(*changed, "--overwrite").err
+
+
+def test_outputs_name_the_files_that_were_read(cli, toy, vcf, model_file, tmp_path):
+    out = tmp_path / "scores.tsv"
+    options = ("--model", model_file, "--gene-table", toy.genes, "-o", out)
+    assert cli("variants", vcf, *options).code == 0
+    (line,) = (
+        line for line in out.read_text().splitlines() if "features_provenance" in line
+    )
+    files = {"vcf": vcf, "gene_table": toy.genes, "model": model_file}
+    assert json.loads(line.partition("=")[2])["inputs"] == {
+        key: {
+            "name": file.name,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for key, file in files.items()
+    }
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_predictions_of_a_model_are_named(cli, vcf, model_file, tmp_path, is_file):
+    out, names = tmp_path / "out.tsv", "liver,T cell"
+    if is_file:
+        names = tmp_path / "names.txt"
+        names.write_text("liver\n\nT cell\n")
+    options = ("--model", model_file, "-o", out, "--targets")
+    done = cli("variants", vcf, *options, names)
+    assert done.code == 0, done.err
+    assert list(read(out))[-2:] == ["liver", "T cell"]
+
+
+def test_names_of_predictions_must_fit(cli, toy, vcf, model_file, tmp_path):
+    out, binary = tmp_path / "out.tsv", tmp_path / "names.bin"
+    binary.write_bytes(b"\xff\xfe")
+    options = ("variants", vcf, "-o", out)
+    model = ("--model", model_file)
+    done = cli(*options, *model, "--targets", "liver")
+    assert "the pipeline makes 2 predictions" in done.err
+    done = cli(*options, *model, "--targets", binary)
+    assert f"--targets {binary} cannot be read" in done.err
+    done = cli(*options, *toy.network, "--targets", "liver")
+    assert (done.code, "names the predictions of --model" in done.err) == (2, True)
 
 
 STOPS = {  # the phases of writing, and what is called next in each

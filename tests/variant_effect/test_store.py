@@ -111,6 +111,39 @@ def test_other_settings_are_refused_and_named(tmp_path):
         score_variants(moved, path)
 
 
+def test_a_refusal_begins_with_settings_and_files_and_cuts_digests(tmp_path):
+    def inputs(name, digit):
+        return {"vcf": {"name": name, "sha256": digit * 64}}
+
+    class Job(KnownJob):
+        def provenance(self):
+            more = {"weights_digest": f"sha256:{self.weights[0] * 64}", "counts": {}}
+            return super().provenance() | more | {"variant_bins": self.weights}
+
+    path = tmp_path / "s.zarr"
+    old = Job(variants(), weights="aa", stops_after=0)
+    with pytest.raises(KeyboardInterrupt):
+        score_variants(old, path, inputs=inputs("a.vcf", "1"))
+    new = Job(variants(), weights="bb", targets=("liver",))
+    with pytest.raises(PlanMismatchError) as error:
+        score_variants(new, path, inputs=inputs("b.vcf", "2"))
+    _, first, *others = str(error.value).splitlines()
+    assert first == "  bins: 'bb' != 'aa'"
+    assert "  targets: (liver) != (liver, T cell, T-cell)" in others
+    files = "'b.vcf (222222222222...)' != 'a.vcf (111111111111...)'"
+    assert others[-4:-1] == [
+        f"  vcf: {files}",
+        "  weights: 'bb' != 'aa'",
+        "  weights_digest: 'sha256:bbbbbbbbbbbb...' != 'sha256:aaaaaaaaaaaa...'",
+    ]
+
+
+def test_a_store_names_the_files_that_were_read(tmp_path):
+    inputs = {"vcf": {"name": "a.vcf", "sha256": "1" * 64}}
+    scores = score_variants(KnownJob(variants()), tmp_path / "s.zarr", inputs=inputs)
+    assert scores.provenance["inputs"] == inputs
+
+
 def test_a_finished_store_is_replaced_when_asked(tmp_path):
     path = tmp_path / "s.zarr"
     score_variants(KnownJob(variants()), path)

@@ -1,11 +1,17 @@
 """Which outputs a command that goes on may replace."""
 
+import pandas as pd
 import pytest
 
+from enformer_features.storage.store import StorePlan, create_store
 from enformer_features.variant_effect.outputs import SUFFIXES, write_scores
 from enformer_features.variant_effect.pc_tables import pca_tables
 from enformer_features.variant_effect.store import partial_store, score_variants
-from enformer_features.variant_effect.unfinished import holds_scores, waiting_identity
+from enformer_features.variant_effect.unfinished import (
+    begun_scores,
+    holds_scores,
+    kept_rows,
+)
 from tests.variant_effect.jobs import KnownJob, variants
 
 pytest.importorskip("pysam")
@@ -38,16 +44,30 @@ def test_files_of_others_hold_no_scores(tmp_path, suffix):
     assert not holds_scores(path, "ab")
 
 
-def test_only_finished_scores_of_the_same_job_wait(tmp_path):
+def test_scores_that_wait_are_counted_and_told_whose_they_are(tmp_path):
     out = tmp_path / "s.tsv"
     job = KnownJob(variants())
-    assert waiting_identity(out, job) is None
+    assert begun_scores(out, job) is None
+    assert kept_rows(out) is None
+    stopped = KnownJob(variants(), stops_after=2)
     with pytest.raises(KeyboardInterrupt):
-        score_variants(KnownJob(variants(), stops_after=0), partial_store(out))
-    assert waiting_identity(out, job) is None
-    score_variants(job, partial_store(out))
-    assert waiting_identity(out, job) == job.identity()
-    assert waiting_identity(out, KnownJob(variants(3))) is None
+        score_variants(stopped, partial_store(out), unit_rows=2)
+    begun = begun_scores(out, job)
+    assert (begun.n_done, begun.n_rows) == kept_rows(out)
+    assert begun.n_done in (4, 6)  # row 2 is skipped, and never asked for
+    assert (begun.differences, begun.own_identity) == ((), None)
+    score_variants(job, partial_store(out), unit_rows=2)
+    assert begun_scores(out, job).own_identity == job.identity()
+    other = begun_scores(out, KnownJob(variants(), weights="mini"))
+    assert other.differences == ("weights: 'mini' != 'enformer'",)
+    assert other.own_identity is None
     for file in partial_store(out).rglob("plan*"):
         file.write_text("damaged")
-    assert waiting_identity(out, job) is None
+    assert begun_scores(out, job) is None
+
+
+def test_stores_of_something_else_hold_no_scores_that_wait(tmp_path):
+    plan = StorePlan("X", 1, (1,), "float32", 1, ("a",))
+    tables = pd.DataFrame(index=["r"]), pd.DataFrame(index=["f"])
+    create_store(partial_store(tmp_path / "s.tsv"), plan, *tables, {})
+    assert begun_scores(tmp_path / "s.tsv", KnownJob(variants())) is None
