@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         KmerBaseline,
         SequenceCompositionBaseline,
     )
+    from enformer_features.estimators.conformal import GroupedConformal
     from enformer_features.estimators.controls import (
         PermutedTargets,
         TrainingMean,
         untrained,
     )
+    from enformer_features.estimators.domain import OutOfDomain
     from enformer_features.estimators.embedder import EnformerEmbedder
     from enformer_features.estimators.embedding_store import (
         EmbeddingStore,
@@ -84,11 +86,18 @@ if TYPE_CHECKING:
     )
     from enformer_features.interpret.attention import AttentionMap, attention
     from enformer_features.interpret.contributions import Contributions
+    from enformer_features.interpret.crispri import (
+        average_precision,
+        crispri_baselines,
+        read_crispri,
+    )
     from enformer_features.interpret.elements import element_ism
+    from enformer_features.interpret.enhancers import score_elements
     from enformer_features.interpret.gradients import (
         gradient_x_input,
         integrated_gradients,
     )
+    from enformer_features.interpret.segments import strongest_segments
     from enformer_features.interpret.targets import Target
     from enformer_features.model.config import EnformerConfig
     from enformer_features.model.enformer import Enformer
@@ -96,7 +105,9 @@ if TYPE_CHECKING:
     from enformer_features.storage.export import write_h5ad
     from enformer_features.training.tuning.regressor import EnformerRegressor
     from enformer_features.variant_effect.estimator import VariantEffect
+    from enformer_features.variant_effect.hdf5 import read_sad_hdf5
     from enformer_features.variant_effect.mutagenesis import ism, saturation_mutagenesis
+    from enformer_features.variant_effect.outputs import read_scores
     from enformer_features.variant_effect.pca import VariantPCA
 
 __version__ = "0.1.0"
@@ -117,6 +128,7 @@ __all__ = [
     "GeneTSSAggregator",
     "Genome",
     "GenomeError",
+    "GroupedConformal",
     "GroupedRidgeCV",
     "InputError",
     "InputTypeError",
@@ -124,6 +136,7 @@ __all__ = [
     "LeakageReport",
     "LeakageWarning",
     "ModelHandle",
+    "OutOfDomain",
     "PermutedTargets",
     "Pool",
     "SequenceCompositionBaseline",
@@ -140,6 +153,8 @@ __all__ = [
     "WindowOverlapSplit",
     "align",
     "attention",
+    "average_precision",
+    "crispri_baselines",
     "elastic_net_head",
     "element_ism",
     "evaluate",
@@ -160,9 +175,12 @@ __all__ = [
     "pair_with_genes",
     "plan_store",
     "pls_head",
+    "read_crispri",
     "read_expecto",
     "read_genes",
     "read_regions",
+    "read_sad_hdf5",
+    "read_scores",
     "read_tracks",
     "read_vcf",
     "ridge_head",
@@ -170,8 +188,10 @@ __all__ = [
     "save_model",
     "score_across_genes",
     "score_across_tissues",
+    "score_elements",
     "select_tracks",
     "standard_baselines",
+    "strongest_segments",
     "unpaired",
     "untrained",
     "variant_table",
@@ -192,10 +212,12 @@ _MODULES = {
     "FamilySplit": "estimators.splits.rules",
     "GeneTSSAggregator": "estimators.gene_tss",
     "Genome": "genomics.genome",
+    "GroupedConformal": "estimators.conformal",
     "GroupedRidgeCV": "estimators.ridge.estimator",
     "KmerBaseline": "estimators.baselines",
     "LeakageReport": "estimators.splits.leakage",
     "ModelHandle": "model.handle",
+    "OutOfDomain": "estimators.domain",
     "PermutedTargets": "estimators.controls",
     "Pool": "inference.pooling",
     "SequenceCompositionBaseline": "estimators.baselines",
@@ -209,6 +231,8 @@ _MODULES = {
     "WindowOverlapSplit": "estimators.splits.rules",
     "align": "genomics.genes",
     "attention": "interpret.attention",
+    "average_precision": "interpret.crispri",
+    "crispri_baselines": "interpret.crispri",
     "elastic_net_head": "estimators.heads",
     "element_ism": "interpret.elements",
     "evaluate": "estimators.evaluation.run",
@@ -229,9 +253,12 @@ _MODULES = {
     "pair_with_genes": "genomics.gene_pairs",
     "plan_store": "estimators.embedding_store",
     "pls_head": "estimators.heads",
+    "read_crispri": "interpret.crispri",
     "read_expecto": "genomics.expecto",
     "read_genes": "genomics.genes",
     "read_regions": "genomics.regions",
+    "read_sad_hdf5": "variant_effect.hdf5",
+    "read_scores": "variant_effect.outputs",
     "read_tracks": "inference.tracks",
     "read_vcf": "genomics.vcf",
     "ridge_head": "estimators.heads",
@@ -239,8 +266,10 @@ _MODULES = {
     "save_model": "estimators.persistence",
     "score_across_genes": "estimators.metrics",
     "score_across_tissues": "estimators.metrics",
+    "score_elements": "interpret.enhancers",
     "select_tracks": "inference.tracks",
     "standard_baselines": "estimators.evaluation.run",
+    "strongest_segments": "interpret.segments",
     "unpaired": "genomics.gene_pairs",
     "untrained": "estimators.controls",
     "variant_table": "genomics.variants",

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import enformer_features
+
 HEAVY = ("torch", "anndata", "xgboost", "sklearn", "matplotlib")
 
 
@@ -31,3 +33,16 @@ def test_no_heavy_package_is_loaded(statement: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GroupedConformal", "OutOfDomain", "average_precision", "crispri_baselines"),
+        *("read_crispri", "read_sad_hdf5", "read_scores", "score_elements"),
+        "strongest_segments",
+    ],
+)
+def test_names_are_found_when_they_are_asked_for(name: str) -> None:
+    assert name in enformer_features.__all__
+    assert getattr(enformer_features, name).__name__ == name
