@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from enformer_features import make_toy_genome, read_genes
@@ -39,6 +40,10 @@ def test_the_blocks_of_the_page_run_one_after_the_other(names, capsys):
     assert list(tissues["gene"].unique()) == [names["genes"].index[0]]
     assert tissues[list(names["rna"])].notna().sum().sum() == 6
     assert names["mutated"].effects.shape == (30, 4, 2)
+    read = names["scores"]["SAD__human_0000"].to_numpy()
+    assert names["scores"]["pos"].tolist() == list(names["again"]["pos"])
+    for other in (names["adata"].layers["SAD"], names["sad"]):
+        np.testing.assert_allclose(other[:, 0], read, rtol=1e-3, atol=1e-7)
 
 
 def test_the_readme_scores_a_vcf_per_tissue(names):
