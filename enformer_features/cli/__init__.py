@@ -26,6 +26,7 @@ COMMANDS = {
     "finetune": "tune the network to your measurement, and score it likewise",
     "predict": "predict with a fitted model or a tuned network",
     "variants": "score what the alleles of a VCF change",
+    "explain": "say which bases, bins and elements a prediction rests on",
     "train": "train a network on tracks",
     "weights": "describe, convert or verify weights of the network",
     "cache": "look at rows that are kept on disk, check and tidy them",

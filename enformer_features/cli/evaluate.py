@@ -19,7 +19,11 @@ from enformer_features.cli.options import (
     row_files,
     settings,
 )
-from enformer_features.exceptions import InputError, check_choice
+from enformer_features.exceptions import (
+    InputError,
+    MissingDependencyError,
+    check_choice,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("chromosome", "overlap", "families", "trained-regions")
 PROTOCOLS = ("expecto",)
+PAGE = "report.html"
 _CHOOSING = ("ridge", "lasso", "elastic-net")  # a penalty, on chromosomes if it can
 _FEATURES = ".h5ad"
 
@@ -54,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--n-boot", type=int, default=200, help="draws for intervals (default: 200)"
+    )
+    group.add_argument(
+        "--html",
+        action="store_true",
+        help="also write report.html, a page that needs nothing else",
     )
     outputs.add_writing(group)
     add_common(parser)
@@ -139,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args)
     inputs = [*row_files(args), args.targets, args.families, args.trained_regions]
     folder = Path(args.out).expanduser()
-    names = [*FILES, *_figures()]
+    names = [*FILES, *_figures(), *([PAGE] if args.html else [])]
     rows, targets = _read(args)
     embedder = _embedder(args)
     table = rows.obs if hasattr(rows, "obs") else rows
@@ -168,6 +178,11 @@ def run(args: argparse.Namespace) -> int:
         files += save_figures(found, folder, overwrite=args.overwrite)
     else:
         note(args, "no figures: pip install 'enformer-features[plot]' draws them")
+    if args.html:
+        from enformer_features.report.evaluation import evaluation_page
+
+        page = folder / PAGE
+        files.append(evaluation_page(found, page, overwrite=args.overwrite))
     note(args, f"{len(files)} files in {folder}")
     _tell(args, found, files)
     return OK
@@ -175,6 +190,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse what is unusable before anything is read."""
+    if args.html and not _figures():
+        msg = "--html draws figures: pip install 'enformer-features[plot]'"
+        raise MissingDependencyError(msg)
     for split in args.split or []:
         check_choice("split", split, SPLITS)
     if args.protocol:

@@ -182,6 +182,11 @@ def add_outputs(group: argparse._ArgumentGroup, *, default: str = "embedding") -
         "--output",
         help=f"embedding, tracks, or a layer: tower, block_0 ... (default: {default})",
     )
+    add_tracks(group)
+
+
+def add_tracks(group: argparse._ArgumentGroup) -> None:
+    """Add which tracks of which head are taken."""
     group.add_argument("--organism", help="the head, for tracks (default: human)")
     group.add_argument(
         "--tracks",

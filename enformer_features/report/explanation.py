@@ -209,7 +209,7 @@ def _regions(found: Explanation) -> str:
         columns["no result because"] = windows["reason"].to_numpy()
     caption = (
         "Windows are 0-based and half-open. n_fraction: share of letters that are not "
-        "known; off_edge: the window leaves its chromosome. Both make a prediction less "
+        "known; off_edge: the window leaves its chromosome. Both make predictions less "
         "sure."
     )
     if found.intervals is not None:
@@ -292,8 +292,8 @@ class _Region:
             return ""
         ax = plot_contributions(self.found.contributions, self.row)
         caption = (
-            "Sums per 128 bp: red raises the prediction, blue lowers it. Look for where "
-            "in the window it comes from; sums hide letters of both signs."
+            "Sums per 128 bp: red raises the prediction, blue lowers it. Look where in "
+            "the window it comes from; sums hide letters of both signs."
         )
         return "<h3>Contributions along the window</h3>" + picture(
             ax.figure, f"Contributions in the window of {self.name}", caption
@@ -302,10 +302,11 @@ class _Region:
     def logo(self, letters: Letters, segments: pd.DataFrame) -> str:
         marks = self.marks(segments)
         caption = (
-            "Zoom by the buttons, by + and - after a click, by Ctrl and the wheel, by a "
-            "double click, or with two fingers; drag to move. Near by, letters are as "
-            "high as their scores; from afar, bars are sums above and below 0. Coloured "
-            "stretches: TSS (purple), strongest segments (green), elements (yellow)."
+            "Zoom by the buttons, by + and - after a click, by Ctrl and the wheel, by "
+            "a double click, or with two fingers; drag to move. Near by, letters are "
+            "as high as their scores; from afar, bars are sums above and below 0. "
+            "Coloured stretches: TSS (purple), strongest segments (green), elements "
+            "(yellow)."
         )
         shown = self.shown(letters, segments)
         return (
@@ -341,9 +342,9 @@ class _Region:
             return ""
         shown = segments.drop(columns=["name", "chrom", "context"])
         caption = (
-            "Stretches of 20 bp whose scores add up to most. distance_bp: from the TSS, "
-            "negative upstream; sequence: on the strand of the gene; share: of all "
-            "absolute scores of the window. A segment is a hypothesis, not a site."
+            "Stretches of 20 bp whose scores add up to most. distance_bp: from the "
+            "TSS, negative upstream; sequence: on the strand of the gene; share: of "
+            "all absolute scores of the window. A segment is a hypothesis, no site."
         )
         buttons = {"": self.buttons(segments)}
         return "<h3>Strongest segments</h3>" + table(shown, caption, extra=buttons)
@@ -373,8 +374,8 @@ class _Region:
             return heading + paragraph(text)
         n_within = int((rows["reason"] == "").sum())
         caption = (
-            f"{n_within} of {len(rows)} elements of {self.chrom} have a score; one past "
-            "the window has none, which is not 0. effect: the prediction less that "
+            f"{n_within} of {len(rows)} elements of {self.chrom} have a score; those "
+            "past the window have none, which is not 0. effect: prediction less that "
             "without the element, positive when it activates; gradient: sum of the "
             "absolute scores of 2 kb around its middle; attention: of the TSS bins."
         )
@@ -382,6 +383,8 @@ class _Region:
         by_size = shown.get("magnitude", shown["distance"]).abs()
         order = by_size.sort_values(ascending=False, na_position="last").index
         shown, rows = shown.loc[order], rows.loc[order]
+        if n_within == len(rows):
+            shown = shown.drop(columns="reason")
         is_zoomed = self.found.contributions is not None
         extra = {"": self.buttons(rows)} if is_zoomed else None
         return heading + table(shown, caption, extra=extra)
@@ -419,15 +422,19 @@ class _Region:
         heading = "<h3>Variants</h3>"
         if not len(rows):
             return heading + paragraph("No variant lies in the window.")
-        names = ("chrom", "pos", "id", "ref", "alt", "effect", "reason")
+        names = ["chrom", "pos", "id", "ref", "alt", "effect"]
+        names += ["reason"] * bool((rows["reason"] != "").any())
         shown = rows[[name for name in names if name in rows]]
         caption = (
-            "effect: the prediction with ALT less that with REF, in this window. pos is "
-            "1-based, as in the VCF."
+            "effect: the prediction with ALT less that with REF, in this window. pos "
+            "is 1-based, as in the VCF."
         )
         parts = [heading, table(shown, caption)]
         if np.isfinite(rows["effect"].to_numpy(np.float64)).any():
-            ax = plot_variant_effects(rows, "effect")
+            explained = str(self.found.about.get("explained", "the prediction"))
+            ax = plot_variant_effects(
+                rows.rename(columns={"effect": explained}), explained
+            )
             said = "Up raises the prediction, down lowers it; the largest are named."
             alt = f"Effects of variants on {self.name}"
             parts.insert(1, picture(ax.figure, alt, said))

@@ -22,6 +22,7 @@ function sortTable(table, column) {
 
 for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((cell, column) => {
+    if (cell.classList.contains("plain")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...cell.childNodes);
