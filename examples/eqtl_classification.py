@@ -131,25 +131,40 @@ def auroc(
     }
 
 
+def split(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], n_folds: int
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return folds of whole groups; none when some could not be fitted or tested."""
+    of_label = [groups[labels == label] for label in (0, 1)]
+    most = min(n_folds, *(len(of_this) for of_this in of_label))
+    most = min(most, len(np.unique(groups)))
+    if most < 2 or min(len(np.unique(of_this)) for of_this in of_label) < 2:
+        return []
+    folds = list(StratifiedGroupKFold(most).split(labels, labels, groups))
+    is_fine = all(np.ptp(labels[train]) and len(test) for train, test in folds)
+    return folds if is_fine else []
+
+
 def classify(
     table: pd.DataFrame, effects: Floats, near: Floats, args: argparse.Namespace
 ) -> pd.DataFrame:
     """Return the scores of one tissue: out of fold, and of the distance."""
     labels = table["label"].to_numpy(np.int64)
     groups = table["group"].to_numpy(object)
+    folds = split(labels, groups, args.folds)
     n_groups = len(np.unique(groups))
-    if n_groups < 2 or np.ptp(labels) == 0:
+    if not folds:
         msg = (
             f"{table['tissue'].iloc[0]}: {labels.sum()} of {len(labels)} labels are 1, "
-            f"in {n_groups} groups; both labels and two groups are needed"
+            f"in {n_groups} groups: too few for {args.folds} folds; both labels are "
+            "needed, each in at least two groups, and two folds"
         )
         raise InputError(msg)
     forest = RandomForestClassifier(
         args.trees, min_samples_leaf=2, class_weight="balanced", random_state=0
     )
-    folds = StratifiedGroupKFold(min(args.folds, n_groups))
     guessed = cross_val_predict(
-        forest, effects, labels, groups=groups, cv=folds, method="predict_proba"
+        forest, effects, labels, cv=folds, method="predict_proba"
     )[:, 1]
     rows = {FOREST: guessed, DISTANCE: near}
     found = {name: auroc(labels, scores, groups) for name, scores in rows.items()}

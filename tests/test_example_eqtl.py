@@ -83,7 +83,9 @@ def test_a_perfect_score_has_an_auroc_of_one(example):
     [
         (lambda rows: rows.drop(columns="group"), "no column group"),
         (lambda rows: rows.assign(label=2), "label is neither 0 nor 1"),
-        (lambda rows: rows.assign(label=1), "both labels and two groups are needed"),
+        (lambda rows: rows.assign(label=1), "too few for 2 folds; both labels are"),
+        (lambda rows: rows.iloc[:2].assign(group=["a", "b"]), "too few for 2 folds"),
+        (lambda rows: rows.assign(group="a"), "in 1 groups: too few for 2 folds"),
     ],
 )
 def test_tables_that_cannot_be_used_are_one_line(
@@ -93,6 +95,19 @@ def test_tables_that_cannot_be_used_are_one_line(
     change(rows).to_csv(table["--table"], sep="\t", index=False)
     with pytest.raises(SystemExit, match=rf"^error: .*{message}"):
         run(example, monkeypatch, *options_of(table), *QUICK)
+
+
+def test_folds_hold_whole_groups_and_can_all_be_fitted(example):
+    labels = np.array([0, 1, 0, 1, 1, 0])
+    groups = np.array(list("aabbcd"), dtype=object)
+    for n_folds in (2, 8):
+        folds = example["split"](labels, groups, n_folds)
+        assert len(folds) == min(n_folds, 3)  # there are three of each label
+        tested = np.concatenate([test for _, test in folds])
+        assert sorted(tested) == list(range(6))
+        assert not any({*groups[train]} & {*groups[test]} for train, test in folds)
+        assert all(np.ptp(labels[train]) == 1 for train, _ in folds)
+    assert example["split"](labels, groups, 1) == []
 
 
 def test_a_table_needs_a_genome_and_genes(example, table, monkeypatch):
