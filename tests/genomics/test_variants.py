@@ -198,7 +198,7 @@ def test_fewer_matches_than_95_percent_hint_at_another_build(genome):
 def test_a_few_variants_are_no_evidence_of_another_build(genome):
     table = frame(*[("chr2", 1, "A", "C")] * 18, ("chr2", 1, "G", "C"))
     for few in (table.iloc[-6:], table.iloc[-1:]):
-        with pytest.raises(InputError, match="1 of . REF alleles differ") as error:
+        with pytest.raises(InputError, match=r"1 of \d REF alleles differ") as error:
             prepare_variants(few, genome)
         assert "build" not in str(error.value)
     outside = table.iloc[-6:].assign(pos=[1] * 4 + [99, 99], ref="A")
