@@ -335,6 +335,8 @@ def _rows(args: argparse.Namespace) -> pd.DataFrame:
         msg = "say what is explained: regions such as chr1:101-200, --genes, --regions"
         raise InputError(msg)
     rows = read_rows(args)
+    if args.region:
+        rows = rows.assign(name=args.region)  # as it was written
     if not args.only:
         return rows
     names = rows.get("gene_name", rows.index.to_series()).astype(str)

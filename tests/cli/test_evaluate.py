@@ -189,3 +189,12 @@ def test_missing_measurements_are_for_ridge_or_filled(cli, toy, tmp_path):
     assert refused.code == 2
     assert "ridge_head" in refused.err
     assert cli("evaluate", *options, *heads, "--fill-missing").code == 0
+
+
+def test_a_page_is_written_beside_the_tables(evaluate):
+    folder, done = evaluate("--html")
+    assert done.code == 0
+    assert "10 files in" in done.err
+    text = (folder / "report.html").read_text("utf-8")
+    assert "Leakage</h2>" in text
+    assert "numbers mean nothing" in text

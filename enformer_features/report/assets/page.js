@@ -65,8 +65,17 @@ class Logo {
     this.input = box.querySelector("input");
     this.pointers = new Map();
     this.listen();
-    this.show(...(this.fromHash() ?? data.shown));
+    this.shown = this.readable(...data.shown);
+    this.show(...(this.fromHash() ?? this.shown));
     new ResizeObserver(() => this.draw()).observe(this.svg);
+  }
+
+  // On a narrow screen fewer letters are shown at first, so that they can be read.
+  readable(start, end) {
+    const n = Math.floor((this.svg.clientWidth || 600) / (2 * Logo.LETTER_PIXELS));
+    const least = Math.max(Math.min(n, end - start), Logo.LEAST);
+    const first = Math.round((start + end - least) / 2);
+    return [first, first + least];
   }
 
   // Positions are 0-based; first and last are within the window, from its start.
