@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from enformer_features.exceptions import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from enformer_features.estimators.domain import OutOfDomain
     from enformer_features.interpret.targets import Target
     from enformer_features.report.explain import Question
     from enformer_features.report.explanation import Explanation
@@ -192,6 +194,12 @@ def _add_beside(parser: argparse.ArgumentParser) -> None:
         "--variants", metavar="VCF", help="for the page: score those in the windows"
     )
     group.add_argument(
+        "--domain",
+        metavar="FILE",
+        help="for the page: genes that the model was fitted on; regions unlike them "
+        "are flagged",
+    )
+    group.add_argument(
         "--draw-tracks",
         type=whole_numbers,
         metavar="N,N",
@@ -211,6 +219,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show(args, {**_plan(question, windows), "would_write": list(map(str, files))})
         return OK
+    question = replace(question, domain=_domain(args, question.model))
     began = time.perf_counter()
     for_page = any(file.suffix == PAGE for file in files)
     found = question.answer(for_page=for_page)
@@ -242,7 +251,7 @@ def _check_files(args: argparse.Namespace) -> list[Path]:
     if args.html and not args.html.lower().endswith(PAGE):
         msg = f"--html {args.html} must end in {PAGE}"
         raise InputError(msg)
-    inputs = [*row_files(args), args.elements, args.variants, args.model]
+    inputs = [*row_files(args), args.elements, args.variants, args.model, args.domain]
     names = [args.out, *([args.html] if args.html else [])]
     if args.elements and _suffix_of(args.out) != PAGE:
         names.append(f"{args.out}.elements.tsv")
@@ -251,13 +260,23 @@ def _check_files(args: argparse.Namespace) -> list[Path]:
     if len(set(files)) < len(files):
         msg = f"--html {args.html} is --out too; -o page.html alone writes a page"
         raise InputError(msg)
-    if args.variants and not any(file.suffix == PAGE for file in files):
+    if not any(file.suffix == PAGE for file in files):
+        _check_no_extras(args)
+    return files
+
+
+def _check_no_extras(args: argparse.Namespace) -> None:
+    """Refuse what only a page would show."""
+    if args.variants:
         msg = (
             "--variants are for the page: give --html FILE; enformer-features variants "
             "writes tables"
         )
         raise InputError(msg)
-    return files
+    for name in ("domain", "draw_tracks"):
+        if getattr(args, name) is not None:
+            msg = f"--{name.replace('_', '-')} is for the page: give --html FILE"
+            raise InputError(msg)
 
 
 def _check_apart(windows: pd.DataFrame, path: str) -> None:
@@ -329,6 +348,22 @@ def _question(args: argparse.Namespace) -> Question:
     )
 
 
+def _domain(args: argparse.Namespace, model: Any) -> OutOfDomain | None:
+    """Learn what the rows that a model was fitted on look like."""
+    if args.domain is None:
+        return None
+    from enformer_features.estimators.domain import OutOfDomain
+    from enformer_features.genomics.genes import read_genes
+
+    fitted_on = read_genes(
+        args.domain,
+        tss=args.tss,
+        chrom=args.chrom_column,
+        missing_tss=args.missing_tss,
+    )
+    return OutOfDomain(embedder_of(model)).fit(fitted_on)
+
+
 def _rows(args: argparse.Namespace) -> pd.DataFrame:
     is_file = bool(args.genes or args.regions)
     if bool(args.region) == is_file:
@@ -376,6 +411,7 @@ def _plan(question: Question, windows: pd.DataFrame) -> dict[str, Any]:
     from enformer_features.estimators.parameters import window_length
 
     length = window_length(question.embedder)
+    has_gradients = question.method in ("gradient", "integrated")
     n_elements = 0 if question.elements is None else len(question.elements)
     return {
         "n_regions": len(windows),
@@ -383,7 +419,7 @@ def _plan(question: Question, windows: pd.DataFrame) -> dict[str, Any]:
         "window_bp": length,
         "n_elements": n_elements,
         "n_variants": 0 if question.variants is None else len(question.variants),
-        "bytes": 16 * length * len(windows),
+        "bytes": 16 * length * len(windows) * has_gradients,
         "failed": failed_rows(windows.set_index("name")["reason"]),
     }
 

@@ -223,6 +223,7 @@ def test_a_head_without_gradient_is_told_what_to_use(cli, toy, save, tmp_path):
         ((*TRACKS, "-o", "a.tsv", "--html", "a.htm"), "must end in .html"),
         ((*TRACKS, "-o", "a.html", "--html", "a.html"), "is --out too"),
         ((*TRACKS, "-o", "a.tsv", "--variants", "a.vcf"), "give --html FILE"),
+        ((*TRACKS, "-o", "a.tsv", "--domain", "g.tsv"), "give --html FILE"),
         ((*TRACKS, "-o", "a.tsv", "--target", "x"), "give --model FILE"),
         ((*TRACKS, "-o", "a.tsv", "--only", "NOPE"), "--only NOPE: not in"),
         ((*TRACKS, "-o", "a.bedgraph"), "overlap, and in a.bedgraph a base has one"),
@@ -254,3 +255,15 @@ def test_files_are_kept_without_overwrite(cli, only, tmp_path):
     assert done.code == 2
     assert "exists" in done.err
     assert out.read_text() == "mine"
+
+
+def test_regions_unlike_those_of_the_model_are_flagged_on_the_page(
+    cli, toy, only, tmp_path
+):
+    page = tmp_path / "page.html"
+    options = ("--domain", toy.genes, "--draw-tracks", "3")
+    done = cli("explain", *only, *TRACKS, *options, "-o", page)
+    assert done.code == 0, done.err
+    text = page.read_text("utf-8")
+    assert ">out of domain</th>" in text
+    assert "<h3>Predicted tracks</h3>" in text
