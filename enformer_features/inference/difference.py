@@ -55,7 +55,7 @@ def softmax_difference(weights: Tensor, d: Tensor) -> Tensor:
     """
     change = torch.expm1(d.clamp(max=LARGEST_EXPONENT)).mul_(weights)
     mean = change.sum(dim=-1, keepdim=True)
-    is_small = (mean.abs() < SMALL_CHANGE) & (d.amax(dim=-1, keepdim=True) < 1)
+    is_small = mean.abs() < SMALL_CHANGE
     change.addcmul_(weights, mean, value=-1).mul_(1 / (1 + mean))
     if bool(is_small.all()):
         return change
@@ -125,6 +125,12 @@ class ReferenceStates:
         final = prepared.network.final_pointwise.block
         self._final_normed = final.norm(output.mT).mT
         self._before_last_gelu = final(output.mT).mT
+
+    @torch.inference_mode()
+    def embedding(self) -> Tensor:
+        """Return the reference's own embedding, (1, bins, 2 C)."""
+        x = self._before_last_gelu
+        return x * torch.sigmoid(GELU_SLOPE * x)
 
     @torch.inference_mode()
     def propagate(self, d: Tensor) -> Tensor:
@@ -252,21 +258,29 @@ def _run_reference(
     key = by_head(attention.to_key(normed), attention.heads)
     value = by_head(attention.to_value(normed), attention.heads)
     relative = prepared.exact_position_key(block, n)
-    content = (query + attention.content_bias) @ key.mT
-    band = relative[:, n - queries[1] : 2 * n - 1 - queries[0]]
-    position = shifted_view((query + attention.position_bias) @ band.mT, n)
-    weights = (content + position).softmax(dim=-1)
-    attended = attention.to_out((weights @ value).transpose(1, 2).flatten(2))
-    after = x[:, rows] + attended
+    to_content = query + attention.content_bias
+    to_position = query + attention.position_bias
+    kept = prepared.precision.operands
+    weights = key.new_empty(*query.shape[:3], n, dtype=kept)
+    attended = value.new_empty(*query.shape[:3], value.shape[-1])
+    for start in range(*queries, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, queries[1])
+        part = slice(start - queries[0], stop - queries[0])
+        band = relative[:, n - stop : 2 * n - 1 - start]
+        logits = to_content[:, :, part] @ key.mT
+        logits += shifted_view(to_position[:, :, part] @ band.mT, n)
+        exact = logits.softmax(dim=-1)
+        attended[:, :, part] = exact @ value
+        weights[:, :, part] = exact
+    after = x[:, rows] + attention.to_out(attended.transpose(1, 2).flatten(2))
     hidden = source.mlp_in(source.mlp_norm(after))
     out = after + source.mlp_out(torch.relu(hidden))
-    kept = prepared.precision.operands
     state = _State(
         x=x,
-        query=(query + attention.content_bias).to(kept),
+        query=to_content.to(kept),
         key=key.to(kept),
         value=value.to(kept),
-        weights=weights.to(kept),
+        weights=weights,
         after_attention=after,
         hidden=hidden,
     )

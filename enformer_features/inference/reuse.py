@@ -240,7 +240,14 @@ class ReferenceWindow:
     @torch.inference_mode()
     def embedding(self, bins: tuple[int, int] | None = None) -> Tensor:
         """Return the reference's own embedding, (1, bins, 2 C); kept."""
+        if self._low is not None:
+            return self._states_of(self._low, self._wanted(bins)).embedding()
         return self._copies(self._wanted(bins), 1)
+
+    def _states_of(self, low: Prepared, bins: tuple[int, int]) -> ReferenceStates:
+        if bins not in self._states:
+            self._states = {bins: reference_states(low, self.tower, bins)}
+        return self._states[bins]
 
     def _copies(self, bins: tuple[int, int], n: int) -> Tensor:
         """Return the embedding of n copies of the reference, run as one batch.
@@ -328,10 +335,7 @@ class ReferenceWindow:
         self, changes: Tensor, bins: tuple[int, int], low: Prepared | None
     ) -> Tensor:
         if low is not None:
-            if bins not in self._states:
-                states = reference_states(low, self.tower, bins)
-                self._states = {bins: states}
-            return self._states[bins].propagate(changes)
+            return self._states_of(low, bins).propagate(changes)
         x = self.prepared.transform(self.tower + changes, bins=bins)
         return self.prepared.embed(x) - self._copies(bins, len(changes))
 
