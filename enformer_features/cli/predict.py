@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="memory|none|FOLDER",
         help="keep rows: while running, not at all, or in a folder for later runs",
     )
+    parser.add_argument(
+        "--interval",
+        action="store_true",
+        help="add NAME_low and NAME_high to every prediction, of a model whose head is "
+        "a GroupedConformal",
+    )
     group = parser.add_argument_group("safety")
     group.add_argument(
         "--allow-pickle",
@@ -93,14 +99,32 @@ def _predictor(
 ) -> tuple[Callable[[pd.DataFrame], outputs.Result], EnformerEmbedder]:
     """Return what predicts rows, and the embedder that reads them."""
     if Path(args.model).expanduser().is_dir():
+        if args.interval:
+            raise InputError(_no_intervals(args.model, "network"))
         from enformer_features.cli.tuned import load_tuned, predict_tuned
 
         regressor, reader = load_tuned(args)
         return partial(predict_tuned, regressor, reader), reader
     model = load_pipeline(args, {**_changes(args), "verbose": progress(args)})
     embedder = model.steps[0][1]
+    if args.interval:
+        _check_intervals(model, args.model)
     outputs.keep_rows(args, embedder)
-    return partial(_predict, model, embedder), embedder
+    return partial(_predict, model, embedder, interval=args.interval), embedder
+
+
+def _check_intervals(model: Pipeline, path: str) -> None:
+    from enformer_features.estimators.conformal import GroupedConformal
+
+    if not isinstance(model[-1], GroupedConformal):
+        raise InputError(_no_intervals(path, type(model[-1]).__name__))
+
+
+def _no_intervals(path: str, what: str) -> str:
+    return (
+        f"--interval: {path} is a {what} without intervals; fit a "
+        "GroupedConformal(head) in Python, and save_model it"
+    )
 
 
 def load_pipeline(args: argparse.Namespace, changes: Mapping[str, Any]) -> Pipeline:
@@ -141,18 +165,35 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _predict(
-    model: Pipeline, embedder: EnformerEmbedder, rows: pd.DataFrame
+    model: Pipeline,
+    embedder: EnformerEmbedder,
+    rows: pd.DataFrame,
+    *,
+    interval: bool = False,
 ) -> outputs.Result:
     """Predict the rows that have features; the others become NaN."""
     features = outputs.embed(embedder, rows)
     outputs.check_any_good(features)
     good = features.is_good
-    predicted = heads.predict(model[1:], _as_fitted(model, features, good))
+    X = _as_fitted(model, features, good)
+    predicted = heads.predict(model[1:], X)
+    names = _target_names(model, predicted)
+    if interval:
+        predicted = _with_ends(model, predicted, X)
+        names = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     values = np.full((len(rows), predicted.shape[1]), np.nan)
     values[good] = predicted
-    return outputs.Result(
-        values, _target_names(model, values), features.obs, features.provenance
-    )
+    return outputs.Result(values, names, features.obs, features.provenance)
+
+
+def _with_ends(
+    model: Pipeline, predicted: npt.NDArray[np.float64], X: Any
+) -> npt.NDArray[np.float64]:
+    """Put both ends of its interval behind every prediction."""
+    before = X if len(model.steps) == 2 else model[1:-1].transform(X)
+    ends = model[-1].predict_interval(before).reshape(len(predicted), 2, -1)
+    low, high = ends[:, 0], ends[:, 1]
+    return np.stack([predicted, low, high], axis=2).reshape(len(predicted), -1)
 
 
 def _as_fitted(

@@ -18,6 +18,7 @@ from enformer_features import (
     read_genes,
     save_model,
 )
+from enformer_features.estimators.conformal import GroupedConformal
 from enformer_features.model.registry import weights_digest
 from enformer_features.training import EnformerRegressor
 from tests.cli.conftest import LENGTH
@@ -273,3 +274,29 @@ def test_predictions_of_every_bin_are_no_table(cli, toy, tmp_path):
     regressor.fit(sequences, np.ones((2, LENGTH // 128, 1))).save(tmp_path)
     done = cli("predict", tmp_path, "--genes", toy.genes, "--genome", toy.genome)
     assert (done.code, "predicts every bin" in done.err) == (2, True)
+
+
+def test_intervals_stand_beside_predictions_of_a_head_that_makes_them(
+    cli, toy, model_file, tmp_path
+):
+    refused = cli("predict", model_file, "--region", "chr1:101-200", "--interval")
+    assert refused.code == 2
+    assert "is a Ridge without intervals; fit a GroupedConformal" in refused.err
+    embedder = fitted(toy)[0]
+    genes = read_genes(toy.genes)
+    expression = pd.read_csv(toy.expression, sep="\t", index_col=0)
+    head = GroupedConformal(Ridge(), alpha=0.4, cv=3)
+    head.fit(embedder.transform(genes), expression, groups=genes["chrom"].to_numpy())
+    model = make_pipeline(embedder, head)
+    model.target_names_ = list(expression)
+    file = tmp_path / "intervals.model"
+    save_model(model, file)
+    done = cli("predict", file, "--genes", toy.genes, "--interval")
+    assert done.code == 0, done.err
+    table = pd.read_csv(io.StringIO(done.out), sep="\t", index_col=0)
+    ends = model[-1].predict_interval(embedder.transform(genes))
+    for number, name in enumerate(expression):
+        np.testing.assert_allclose(
+            table[[f"{name}_low", f"{name}_high"]], ends[:, :, number], rtol=1e-4
+        )
+        assert table[name].between(table[f"{name}_low"], table[f"{name}_high"]).all()
