@@ -207,9 +207,9 @@ def table(
         cells += [f"<td>{column[row]}</td>" for column in others.values()]
         body.append(f"<tr>{''.join(cells)}</tr>")
     heads += [f'<th scope="col" class="plain">{escape(name)}</th>' for name in others]
-    said = f"<caption>{escape(caption)}</caption>" if caption else ""
+    said = paragraph(caption, "soft") if caption else ""  # not as wide as the table
     return (
-        f'<div class="scroll"><table class="sortable">{said}'
+        f'{said}<div class="scroll"><table class="sortable">'
         f"<thead><tr>{''.join(heads)}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
