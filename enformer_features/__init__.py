@@ -102,6 +102,9 @@ if TYPE_CHECKING:
     from enformer_features.model.config import EnformerConfig
     from enformer_features.model.enformer import Enformer
     from enformer_features.model.handle import ModelHandle
+    from enformer_features.report.evaluation import evaluation_page
+    from enformer_features.report.explain import Question
+    from enformer_features.report.explanation import Explanation, explain_page
     from enformer_features.storage.export import write_h5ad
     from enformer_features.training.tuning.regressor import EnformerRegressor
     from enformer_features.variant_effect.estimator import VariantEffect
@@ -124,6 +127,7 @@ __all__ = [
     "EnformerFeaturesWarning",
     "EnformerRegressor",
     "Evaluation",
+    "Explanation",
     "FamilySplit",
     "GeneTSSAggregator",
     "Genome",
@@ -139,6 +143,7 @@ __all__ = [
     "OutOfDomain",
     "PermutedTargets",
     "Pool",
+    "Question",
     "SequenceCompositionBaseline",
     "StoreError",
     "Target",
@@ -158,9 +163,11 @@ __all__ = [
     "elastic_net_head",
     "element_ism",
     "evaluate",
+    "evaluation_page",
     "expecto_head",
     "expecto_kernels",
     "expecto_protocol",
+    "explain_page",
     "fit_head",
     "gradient_x_input",
     "integrated_gradients",
@@ -209,6 +216,7 @@ _MODULES = {
     "EnformerEmbedder": "estimators.embedder",
     "EnformerRegressor": "training.tuning.regressor",
     "Evaluation": "estimators.evaluation.result",
+    "Explanation": "report.explanation",
     "FamilySplit": "estimators.splits.rules",
     "GeneTSSAggregator": "estimators.gene_tss",
     "Genome": "genomics.genome",
@@ -220,6 +228,7 @@ _MODULES = {
     "OutOfDomain": "estimators.domain",
     "PermutedTargets": "estimators.controls",
     "Pool": "inference.pooling",
+    "Question": "report.explain",
     "SequenceCompositionBaseline": "estimators.baselines",
     "Target": "interpret.targets",
     "TrackSelection": "inference.tracks",
@@ -236,9 +245,11 @@ _MODULES = {
     "elastic_net_head": "estimators.heads",
     "element_ism": "interpret.elements",
     "evaluate": "estimators.evaluation.run",
+    "evaluation_page": "report.evaluation",
     "expecto_head": "estimators.heads",
     "expecto_kernels": "inference.pooling",
     "expecto_protocol": "estimators.evaluation.protocols",
+    "explain_page": "report.explanation",
     "fit_head": "estimators.heads",
     "gradient_x_input": "interpret.gradients",
     "integrated_gradients": "interpret.gradients",

@@ -17,7 +17,7 @@ from enformer_features.estimators.fitted import split_model
 from enformer_features.estimators.parameters import recipe_of, window_length
 from enformer_features.estimators.splits.splitter import check_count
 from enformer_features.estimators.streaming import changed
-from enformer_features.exceptions import InputError, check_choice
+from enformer_features.exceptions import InputError, check_choice, first_few
 from enformer_features.genomics.gene_pairs import pair_with_genes
 from enformer_features.genomics.genome import rename_contigs
 from enformer_features.interpret.attention import AttentionMap, attention
@@ -124,6 +124,8 @@ class Question:
             if self.method != "ism":
                 readout.affine()
             rows = Rows(readout.embedder, self.X)
+        if self.elements is not None or self.variants is not None:
+            _check_names(rows.table["name"])
         if self.variants is not None:
             self._variant_job(rows.table)
         return rows.table
@@ -313,6 +315,17 @@ class Question:
         ends = steps[-1].predict_interval(before).reshape(len(self.X), 2, -1)
         low, high = ends[:, :, self._readout.output].T
         return pd.DataFrame({"prediction": (low + high) / 2, "low": low, "high": high})
+
+
+def _check_names(names: pd.Series[str]) -> None:
+    """Refuse names that repeat, by which elements and variants are told apart."""
+    repeated = names[names.duplicated()].unique().tolist()
+    if repeated:
+        msg = (
+            f"several regions are called {first_few(repeated)}; elements and variants "
+            "are listed by the name of their region: name each differently"
+        )
+        raise InputError(msg)
 
 
 def _point(window: pd.Series[Any]) -> int:

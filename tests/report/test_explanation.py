@@ -224,3 +224,13 @@ def test_elements_without_an_entry_are_told(
     assert empty is not None
     found = replace(explanation, elements=empty.iloc[:0])
     assert "None of the elements" in explain_page(found, address).read_text("utf-8")
+
+
+def test_regions_of_one_name_are_refused_where_names_tell_them_apart(
+    question: Question,
+) -> None:
+    twice = question.X.assign(name="same")
+    with pytest.raises(InputError, match="several regions are called"):
+        replace(question, X=twice).check()
+    alone = replace(question, X=twice, elements=None, variants=None)
+    assert len(alone.check()) == 2
