@@ -1,7 +1,7 @@
 # One command each; none needs an active environment, they make .venv themselves.
 # PYTHON=python3.12 and PIP_ARGS="..." are passed on to scripts/setup_env.sh.
 
-.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-variants bench-validate train-mini docs clean
+.PHONY: demo test test-slow test-faults lint bench bench-mini bench-finetune bench-storage bench-ridge bench-variants bench-gradients bench-validate train-mini docs clean
 export PYTHON PIP_ARGS
 
 demo: .venv/.with-plot  ## toy genome to fitted predictions, in a minute
@@ -39,6 +39,9 @@ bench-ridge: .venv/.with-test  ## the ridge head at 20,000 rows, beside scikit-l
 
 bench-variants: .venv/.with-bench  ## variants against enformer-pytorch; 15 minutes
 	.venv/bin/python benchmarks/variants.py --out benchmarks/VARIANTS.md
+
+bench-gradients: .venv/.with-test  ## gradient x input against the plain forward; 10 minutes
+	.venv/bin/python benchmarks/gradients.py --out benchmarks/GRADIENTS.md
 
 bench-validate: .venv/.with-test  ## how fast bad rows are found
 	.venv/bin/python benchmarks/validate.py

@@ -129,7 +129,7 @@ class ReferenceStates:
     @torch.inference_mode()
     def embedding(self) -> Tensor:
         """Return the reference's own embedding, (1, bins, 2 C)."""
-        x = self._before_last_gelu
+        x: Tensor = self._before_last_gelu
         return x * torch.sigmoid(GELU_SLOPE * x)
 
     @torch.inference_mode()
