@@ -129,6 +129,14 @@ def the_ports_embedding(port: Any, one_hot: Tensor) -> Tensor:
     return embedding
 
 
+def the_ports_tracks(port: Any, one_hot: Tensor) -> Tensor:
+    """Run the port's trunk and its human head: (B, L, 4) -> (B, bins, tracks)."""
+    embedding = the_ports_embedding(port, one_hot)
+    with torch.inference_mode():
+        tracks: Tensor = port._heads["human"](embedding)
+    return tracks
+
+
 def one_hot_of(codes: Tensor) -> Tensor:
     """Expand letter codes: (B, L) uint8 -> (B, L, 4) float32, N as zeros."""
     return torch.eye(5, 4, device=codes.device)[codes.int()]

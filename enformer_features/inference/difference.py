@@ -25,7 +25,7 @@ from enformer_features.inference.prepared import (
 
 LINEAR_SOFTPLUS = 20.0  # from here on PyTorch returns its argument
 SMALL_CHANGE = 0.5  # of the sum of exponentials of a softmax
-LARGEST_EXPONENT = 80.0  # of softmax logits: exp of 88 overflows float32
+LARGEST_EXPONENT = 80.0  # of changes of logits: exp of 88 overflows float32
 
 
 def layer_norm_difference(norm: nn.LayerNorm, x: Tensor, d: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ def relu_difference(x: Tensor, d: Tensor) -> Tensor:
 def softmax_difference(weights: Tensor, d: Tensor) -> Tensor:
     """Return ``softmax(l + d) - softmax(l)``, given ``weights = softmax(l)``.
 
-    Weights that are rounded need not add up to 1. Where the change is large, it is the
+    No ``d`` may be above 80, where its exponential ends. Weights that are rounded need not add up to 1. Where the change is large, it is the
     difference of two softmaxes: the closed form would divide by what has cancelled.
     """
-    change = torch.expm1(d.clamp(max=LARGEST_EXPONENT)).mul_(weights)
+    change = torch.expm1(d).mul_(weights)
     mean = change.sum(dim=-1, keepdim=True)
     is_small = mean.abs() < SMALL_CHANGE
     change.addcmul_(weights, mean, value=-1).mul_(1 / (1 + mean))
@@ -203,6 +203,7 @@ class ReferenceStates:
             logits = (both @ both_keys).to(d.dtype)
             logits.add_(shifted_view(position, n))
             weights = state.weights[:, :, part]
+            logits.clamp_(max=LARGEST_EXPONENT)
             changes = softmax_difference(weights.to(d.dtype), logits).to(value.dtype)
             attended = (changes @ value).to(d.dtype)
             attended += weights.expand_as(changes) @ d_value
