@@ -23,6 +23,7 @@ from enformer_features.inference.prepared import (
     shifted_view,
 )
 
+FEW_BINS = 32  # whose changes in the first block are worth a path of their own
 LINEAR_SOFTPLUS = 20.0  # from here on PyTorch returns its argument
 SMALL_CHANGE = 0.5  # of the sum of exponentials of a softmax
 LARGEST_EXPONENT = 80.0  # of changes of logits: exp of 88 overflows float32
@@ -50,8 +51,9 @@ def relu_difference(x: Tensor, d: Tensor) -> Tensor:
 def softmax_difference(weights: Tensor, d: Tensor) -> Tensor:
     """Return ``softmax(l + d) - softmax(l)``, given ``weights = softmax(l)``.
 
-    No ``d`` may be above 80, where its exponential ends. Weights that are rounded need not add up to 1. Where the change is large, it is the
-    difference of two softmaxes: the closed form would divide by what has cancelled.
+    No ``d`` may be above 80, where its exponential ends. Weights that are rounded need
+    not add up to 1. Where the change is large, it is the difference of two softmaxes:
+    the closed form would divide by what has cancelled.
     """
     change = torch.expm1(d).mul_(weights)
     mean = change.sum(dim=-1, keepdim=True)
@@ -85,13 +87,18 @@ def softplus_difference(x: Tensor, d: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _State:
-    """What one block did to the reference; heads first, (1, H, n, width)."""
+    """What one block did to the reference; heads first, (1, H, n, width).
 
+    Queries begin at ``first``. What was attended to is kept in the first block alone.
+    """
+
+    first: int
     x: Tensor
     query: Tensor
     key: Tensor
     value: Tensor
     weights: Tensor
+    attended: Tensor | None
     after_attention: Tensor
     hidden: Tensor
 
@@ -165,11 +172,54 @@ class ReferenceStates:
     ) -> Tensor:
         source, product = block.source, self._prepared.product
         normed = layer_norm_difference(source.attention_norm, state.x, d)
-        attended = self._attend(block, keys, state, normed, queries)
+        attended = self._attend_to_few(block, keys, state, normed, queries)
+        if attended is None:
+            attended = self._attend(block, keys, state, normed, queries)
         d = d[:, slice(*queries)] + product(attended, block.out)
         normed = layer_norm_difference(source.mlp_norm, state.after_attention, d)
         hidden = relu_difference(state.hidden, product(normed, block.mlp_in))
         return d + product(hidden, block.mlp_out)
+
+    def _attend_to_few(
+        self,
+        block: PreparedBlock,
+        position_keys: Tensor,
+        state: _State,
+        d: Tensor,
+        queries: tuple[int, int],
+    ) -> Tensor | None:
+        """Do the same where only a few bins change, as a substitution's in the tower.
+
+        All other bins ask as before, and only a few answers are new. None where too
+        many change, or too much; and for batches, where it would be their union.
+        """
+        changed = d[0].abs().amax(dim=-1).nonzero().flatten()
+        if state.attended is None or len(d) > 1 or not len(changed):
+            return None
+        low, high = int(changed[0]), int(changed[-1]) + 1
+        if high - low > FEW_BINS:
+            return None
+        heads = block.source.attention.heads
+        width = heads * block.source.attention.key_dim
+        answers = d[:, low:high].to(block.key_value.dtype) @ block.key_value
+        d_key, d_value = (
+            by_head(part, heads).to(d.dtype)
+            for part in (answers[..., :width], answers[..., width:])
+        )
+        asked = state.query.to(d.dtype) @ d_key.mT  # (1, H, queries, few)
+        weights = state.weights[..., low:high].to(d.dtype)
+        growth = torch.expm1(asked.clamp(max=LARGEST_EXPONENT)) * weights
+        mean = growth.sum(dim=-1, keepdim=True)
+        if bool((mean.abs() >= SMALL_CHANGE).any()):
+            return None
+        value = state.value[:, :, low:high].to(d.dtype)
+        out = growth @ value - mean * state.attended + (weights + growth) @ d_value
+        out = (out / (1 + mean)).transpose(1, 2).flatten(2)
+        own = max(low, queries[0]), min(high, queries[1])
+        if own[0] < own[1]:
+            rows = slice(own[0] - queries[0], own[1] - queries[0])
+            out[:, rows] = self._attend(block, position_keys, state, d, own)
+        return out
 
     def _attend(
         self,
@@ -196,8 +246,9 @@ class ReferenceStates:
         out = []
         for start in range(*queries, QUERY_BLOCK):
             stop = min(start + QUERY_BLOCK, queries[1])
-            part = slice(start - queries[0], stop - queries[0])
-            change, query = d_query[:, :, part], state.query[:, :, part]
+            part = slice(start - state.first, stop - state.first)
+            change = d_query[:, :, start - queries[0] : stop - queries[0]]
+            query = state.query[:, :, part]
             both = torch.cat([change, query.expand_as(change)], dim=-1)
             position = change @ position_keys[:, n - stop : 2 * n - 1 - start].mT
             logits = (both @ both_keys).to(d.dtype)
@@ -242,13 +293,18 @@ def reference_states(
     last = len(prepared.blocks) - 1
     for j, block in enumerate(prepared.blocks):
         queries = bins if j == last else (0, n)
-        state, x = _run_reference(prepared, block, x, queries)
+        state, x = _run_reference(prepared, block, x, queries, is_first=j == 0)
         states.append(state)
     return ReferenceStates(prepared, states, x, bins)
 
 
 def _run_reference(
-    prepared: Prepared, block: PreparedBlock, x: Tensor, queries: tuple[int, int]
+    prepared: Prepared,
+    block: PreparedBlock,
+    x: Tensor,
+    queries: tuple[int, int],
+    *,
+    is_first: bool,
 ) -> tuple[_State, Tensor]:
     """Run one block with the network's own float32 weights."""
     source, attention = block.source, block.source.attention
@@ -277,11 +333,13 @@ def _run_reference(
     hidden = source.mlp_in(source.mlp_norm(after))
     out = after + source.mlp_out(torch.relu(hidden))
     state = _State(
+        first=queries[0],
         x=x,
         query=to_content.to(kept),
         key=key.to(kept),
         value=value.to(kept),
         weights=weights,
+        attended=attended if is_first else None,
         after_attention=after,
         hidden=hidden,
     )

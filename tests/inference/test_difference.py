@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from enformer_features.inference import difference
 from enformer_features.inference.difference import (
     gelu_difference,
     layer_norm_difference,
@@ -256,3 +257,23 @@ def test_a_wide_change_takes_the_unrounded_transformer():
     both = next(low.effects([narrow, edited, narrow], batch_size=3))
     assert relative(both[1], pairs[0][0][0].double()) < 1e-5
     assert torch.equal(both[0], both[2])
+
+
+# In the middle attention is so sharp that the change is large: the dense path.
+@pytest.mark.parametrize(
+    ("position", "is_large"), [(5, False), (1_500, True), (3_960, False)]
+)
+@pytest.mark.parametrize("bins", [None, (14, 17)])
+def test_few_changed_bins_take_a_path_of_their_own_to_the_same_end(
+    monkeypatch, position, is_large, bins
+):
+    codes = draw_codes(1, 31 * 128, n_share=0.0)[0]
+    edited = codes.copy()
+    edited[position] = (codes[position] + 1) % 4
+    prepared = prepared_of(ODD, "float64")
+    window = ReferenceWindow(prepared, codes, low=prepared)
+    few = next(window.effects([edited], bins))
+    monkeypatch.setattr(difference, "FEW_BINS", 0)
+    dense = next(window.effects([edited], bins))
+    assert torch.equal(few, dense) == is_large
+    assert relative(few, dense) < 1e-12
