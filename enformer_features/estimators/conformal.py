@@ -319,8 +319,10 @@ def half_widths(residuals: Floats, codes: Integers, alpha: float) -> Floats:
         weight = 1 / (len(sizes) + 1) / sizes[of_row]
         errors = np.abs(column[known])
         order = np.argsort(errors, kind="stable")
-        reached = np.cumsum(weight[order]) >= 1 - alpha - _ROUNDING
-        found[place] = errors[order][np.argmax(reached)]
+        reached = np.cumsum(weight[order])
+        at = int(np.searchsorted(reached, 1 - alpha - _ROUNDING))
+        # Rounding can leave the sum over all rows below 1 - alpha.
+        found[place] = errors[order[min(at, len(order) - 1)]]
     return found
 
 

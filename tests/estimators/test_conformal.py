@@ -57,6 +57,14 @@ def test_every_group_counts_alike_however_many_rows_it_has():
     assert half_widths(errors, np.arange(102), 0.5).tolist() == [1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_as_few_groups_as_alpha_needs_give_the_largest_error(seed):
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(9), rng.integers(7_000, 70_000, 9))
+    errors = rng.exponential(size=(len(codes), 1))
+    assert half_widths(errors, codes, 0.1).tolist() == [errors.max()]
+
+
 def test_intervals_are_around_the_prediction_of_all_rows():
     X, y = rows()
     conformal = GroupedConformal(LinearRegression()).fit(X, y, GROUPS)
