@@ -96,7 +96,10 @@ class Contributions:
 
     @property
     def scores(self) -> Floats:
-        """The letter that is there: (n, length); 0 at N, less the baseline's letter."""
+        """The letter that is there: (n, length); 0 at N, less the baseline's letter.
+
+        Rows that have a ``reason`` are NaN.
+        """
         scores = _at(self.gradient, self.codes)
         return (
             scores if self.baseline is None else np.asarray(scores - self._at_baseline)
@@ -357,7 +360,11 @@ class Contributions:
 
 
 def _at(gradient: Floats, codes: Codes) -> Floats:
-    """Pick the value of each letter: (n, length, 4) and (n, length); 0 at N."""
+    """Pick the value of each letter: (n, length, 4) and (n, length).
+
+    It is 0 at N, where the gradient is finite: a row that failed has no scores.
+    """
     index = np.minimum(codes, N_CODE - 1).astype(np.int64)[:, :, None]
     found: Floats = np.take_along_axis(gradient, index, axis=2)[:, :, 0]
-    return np.where(codes == N_CODE, np.float32(0), found)
+    is_zero = (codes == N_CODE) & np.isfinite(gradient).all(axis=2)
+    return np.where(is_zero, np.float32(0), found)

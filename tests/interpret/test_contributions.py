@@ -148,6 +148,22 @@ def test_windows_that_overlap_need_files_of_their_own(tmp_path):
     found.write_bedgraph(tmp_path / "scores.bedgraph", rows=[0], overwrite=True)
 
 
+@pytest.mark.parametrize("has_baseline", [False, True])
+def test_rows_that_failed_have_no_scores_though_they_are_n(has_baseline):
+    found = made(baseline=np.full((2, LENGTH), 4, np.uint8) if has_baseline else None)
+    found.codes[0], found.gradient[0] = 4, np.nan
+    assert np.isnan(found.scores[0]).all()
+    assert np.isnan(found.region(0, 110, 113)).all()
+    for statistic in ("sum", "mean", "absolute"):
+        assert np.isnan(found.per_bin(statistic)[0]).all()
+    assert found.to_frame(0)[["score", *"ACGT"]].isna().all(axis=None)
+    for channels_first in (False, True):
+        _, scores = found.arrays(channels_first=channels_first)
+        assert np.isnan(scores[0]).all()
+    assert found.scores[1, 7] == 0
+    assert np.isfinite(found.scores[1]).all()
+
+
 def test_rows_that_are_nan_are_left_out_of_files(tmp_path):
     found = made()
     missing = replace(found, prediction=np.array([np.nan, 1.0]))
