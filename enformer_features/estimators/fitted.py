@@ -65,14 +65,28 @@ class Head:
     def digest(self) -> str:
         """What identifies the fitted steps: what they are, and what they predict.
 
-        Of drawn features of many sizes; pickles of the same forest differ.
+        Of drawn features of many sizes; pickles of the same forest differ. Of their
+        absolute values where a step is for these only, such as a logarithm.
         """
         drawn = np.random.default_rng(0)
         size = 10.0 ** drawn.uniform(-2, 2, (N_PROBES, 1))
         features = size * drawn.normal(size=(N_PROBES, len(self.feature_names)))
-        rounded = [f"{value:.6e}" for value in self.predict(features).flat]
+        predicted = self._finite(features)
+        if predicted is None:
+            with np.errstate(all="ignore"):
+                predicted = self.predict(np.abs(features))
+        rounded = [f"{value:.6e}" for value in predicted.flat]
         text = "\n".join([repr(self.steps), *rounded])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _finite(self, features: Doubles) -> Doubles | None:
+        """Return predictions, or None where there are none for such features."""
+        try:
+            with np.errstate(all="ignore"):
+                predicted = self.predict(features)
+        except (ValueError, ArithmeticError):
+            return None
+        return predicted if np.isfinite(predicted).all() else None
 
 
 def _thawed(model: object) -> Any:
