@@ -7,19 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.conformal import GroupedConformal
 from enformer_features.estimators.domain import OutOfDomain
 from enformer_features.estimators.embedder import EnformerEmbedder
 from enformer_features.estimators.fitted import split_model
-from enformer_features.estimators.parameters import recipe_of, window_length
+from enformer_features.estimators.parameters import recipe_of
 from enformer_features.estimators.splits.splitter import check_count
 from enformer_features.estimators.streaming import changed
 from enformer_features.exceptions import InputError, check_choice, first_few
-from enformer_features.genomics.gene_pairs import pair_with_genes
-from enformer_features.genomics.genome import rename_contigs
 from enformer_features.interpret.attention import AttentionMap, attention
 from enformer_features.interpret.contributions import Contributions
 from enformer_features.interpret.elements import element_ism
@@ -27,13 +24,8 @@ from enformer_features.interpret.enhancers import WIDTH_BP
 from enformer_features.interpret.gradients import gradient_x_input, integrated_gradients
 from enformer_features.interpret.rows import Rows
 from enformer_features.interpret.targets import Readout, Target, resolve_target
+from enformer_features.report.edits import OwnWindows
 from enformer_features.report.explanation import MAX_REGIONS, Explanation, Tracks
-from enformer_features.variant_effect.estimator import VariantEffect
-from enformer_features.variant_effect.job import VariantJob
-from enformer_features.variant_effect.mutagenesis import (
-    Mutagenesis,
-    saturation_mutagenesis,
-)
 
 Method = Literal["gradient", "integrated", "ism", "attention"]
 METHODS = ("gradient", "integrated", "ism", "attention")
@@ -126,9 +118,20 @@ class Question:
             rows = Rows(readout.embedder, self.X)
         if self.elements is not None or self.variants is not None:
             _check_names(rows.table["name"])
-        if self.variants is not None:
-            self._variant_job(rows.table)
+        self._check_edits()
         return rows.table
+
+    def _check_edits(self) -> None:
+        """Check variants and substitutions."""
+        if self.method == "ism":
+            own = self._own_windows()
+            for row in range(len(own.rows)):
+                own.job(own.substitutions(row, self.ism_bp)[2])
+        if self.variants is not None:
+            own = self._own_windows()
+            pairs = own.pairs(self.variants)
+            if len(pairs):
+                own.job(pairs)
 
     def answer(self, *, for_page: bool = False) -> Explanation:
         """Compute it.
@@ -154,7 +157,7 @@ class Question:
         if removed is not None:
             found = replace(found, elements=_with_scores(removed, found))
         if self.variants is not None:
-            found = replace(found, variants=self._variant_effects(windows))
+            found = replace(found, variants=self._variant_effects())
         if self.domain is not None:
             found = replace(found, flags=self.domain.flags(self.X))
         return replace(found, intervals=self._intervals(), genes=self.genes)
@@ -165,7 +168,8 @@ class Question:
             return Explanation(windows, seen.about, attention=seen)
         if self.method == "ism":
             about = {**self._readout.provenance(), "method": _NAMES["ism"]}
-            changes = [self._mutate(row) for _, row in windows.iterrows()]
+            own = self._own_windows()
+            changes = [own.mutate(row, self.ism_bp) for row in range(len(windows))]
             return Explanation(windows, about, mutagenesis=changes)
         found = self._contributions()
         return Explanation(found.table, found.about, contributions=found)
@@ -190,46 +194,9 @@ class Question:
         bins = "tss" if self.target is None else self.target.bins
         return attention(self.model, self.X, bins)
 
-    def _mutate(self, window: pd.Series[Any]) -> Mutagenesis:
-        """Substitute the bases around a TSS; keep what is explained only."""
-        point = _point(window)
-        start = max(point - self.ism_bp // 2, 0)
-        region = pd.DataFrame(
-            {
-                "chrom": [window["chrom"]],
-                "start": [start],
-                "end": [start + self.ism_bp],
-                "strand": [window.get("strand", "+")],
-            }
-        )
-        found = saturation_mutagenesis(
-            self._model_of_effects, region, tss=point, **self._bins_of_effects
-        )
-        effects = self._explained(found.effects)
-        return replace(found, effects=effects[:, :, None], names=[self._readout.name])
-
-    @property
-    def _model_of_effects(self) -> Any:
-        """The model whose outputs are, or add up to, what is explained."""
-        return self.model if self._has_head else self._readout.embedder
-
-    @property
-    def _has_head(self) -> bool:
-        return self._readout.head is not None
-
-    @property
-    def _bins_of_effects(self) -> dict[str, Any]:
-        target = self.target or Target()
-        return {} if self._has_head else {"bins": target.bins}
-
-    def _explained(self, effects: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Make one number of the outputs in the last axis."""
+    def _own_windows(self) -> OwnWindows:
         readout = self._readout
-        if readout.weights is not None:
-            combined: npt.NDArray[Any] = effects.astype(np.float64) @ readout.weights
-            return combined.astype(np.float32)
-        part: npt.NDArray[Any] = effects[..., readout.output]
-        return part
+        return OwnWindows(readout, Rows(readout.embedder, self.X))
 
     def _without_elements(self) -> pd.DataFrame | None:
         if self.elements is None:
@@ -267,40 +234,16 @@ class Question:
         values[:MAX_REGIONS] = shown
         return Tracks(values, names)
 
-    def _variant_job(self, windows: pd.DataFrame) -> VariantJob | None:
-        pairs = self._pairs(windows)
-        if not len(pairs):
-            return None
-        options = self._bins_of_effects
-        effect = VariantEffect(self._model_of_effects, on_error="nan", **options)
-        return effect.job(pairs)
-
-    def _pairs(self, windows: pd.DataFrame) -> pd.DataFrame:
-        """Pair variants with the regions in whose windows they lie."""
+    def _variant_effects(self) -> pd.DataFrame:
         assert self.variants is not None
-        places = pd.DataFrame(
-            {
-                "chrom": windows["chrom"],
-                "tss": [_point(window) for _, window in windows.iterrows()],
-                "strand": windows.get("strand", "+"),
-                "name": windows["name"],
-            }
-        )
-        good = places[(windows["reason"] == "").to_numpy()].drop_duplicates()
-        style = self.embedder.contig_style
-        variants = self.variants.assign(
-            chrom=rename_contigs(self.variants["chrom"], style)
-        )
-        length = window_length(self.embedder)
-        return pair_with_genes(variants, good, sequence_length=length)
-
-    def _variant_effects(self, windows: pd.DataFrame) -> pd.DataFrame:
-        job = self._variant_job(windows)
-        if job is None:
-            return self._pairs(windows).assign(region="", effect=0.0, reason="")
-        values, reasons = job.compute(np.arange(len(job)))
+        own = self._own_windows()
+        pairs = own.pairs(self.variants)
+        if not len(pairs):
+            return pairs.assign(region="", effect=0.0, reason="")
+        job = own.job(pairs)
+        effects, reasons = own.effects(job)
         return job.table.assign(
-            region=job.table["gene"], effect=self._explained(values), reason=reasons
+            region=job.table["gene"], effect=effects, reason=reasons
         )
 
     def _intervals(self) -> pd.DataFrame | None:
@@ -326,12 +269,6 @@ def _check_names(names: pd.Series[str]) -> None:
             "are listed by the name of their region: name each differently"
         )
         raise InputError(msg)
-
-
-def _point(window: pd.Series[Any]) -> int:
-    """Return the TSS of a row, or its middle."""
-    tss = int(window.get("tss", -1))
-    return tss if tss >= 0 else (int(window["start"]) + int(window["end"])) // 2
 
 
 def _with_scores(elements: pd.DataFrame, found: Explanation) -> pd.DataFrame:

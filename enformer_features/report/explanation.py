@@ -426,8 +426,8 @@ class _Region:
         names += ["reason"] * bool((rows["reason"] != "").any())
         shown = rows[[name for name in names if name in rows]]
         caption = (
-            "effect: the prediction with ALT less that with REF, in this window. pos "
-            "is 1-based, as in the VCF."
+            "effect: the prediction with ALT less that with REF, of the same bins of "
+            "this window. pos is 1-based, as in the VCF."
         )
         parts = [heading, table(shown, caption)]
         if np.isfinite(rows["effect"].to_numpy(np.float64)).any():
