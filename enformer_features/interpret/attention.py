@@ -144,7 +144,7 @@ def attention(
     )
     rows = Rows(run, X)
     job = rows.job
-    job.warn_about_windows(stacklevel=3)
+    job.warn_about_windows(stacklevel=4)
     geometry, config = job.recipe.geometry, job.recipe.config
     shape = len(rows), config.depth, config.heads, geometry.n_positions
     found = np.full(shape if by_head else (*shape[:1], 1, 1, shape[3]), np.nan)

@@ -106,6 +106,44 @@ def element_ism(
     ([-401], True)
     >>> folder.cleanup()
     """
+    return paired_ism(model, X, elements, None, target, how=how, n=n, seed=seed)
+
+
+def paired_ism(
+    model: Any,
+    X: Any,
+    elements: Any,
+    of_region: Sequence[int] | None,
+    target: Target | None = None,
+    *,
+    how: str = "n",
+    n: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Take each element out of the window of one region only.
+
+    Parameters
+    ----------
+    model, X, elements, target, how, n, seed
+        As in :func:`element_ism`.
+    of_region : sequence of int, n_elements, or None
+        Number of each element's region in ``X``, in ascending order; None pairs every
+        region with every element on its chromosome.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`element_ism` returns it: rows are elements, in order.
+
+    Raises
+    ------
+    InputError, InputTypeError, GenomeError
+        As :func:`element_ism` does.
+
+    Examples
+    --------
+    See :func:`element_ism`.
+    """
     check_choice("how", how, BACKGROUNDS)
     check_whole("n", n, least=1)
     check_whole("seed", seed, least=0)
@@ -117,8 +155,8 @@ def element_ism(
             "EnformerEmbedder(genome=...)"
         )
         raise InputError(msg)
-    table = _pairs(rows, _elements(elements, readout))
-    rows.job.warn_about_windows(stacklevel=3)
+    table = _pairs(rows, _elements(elements, readout, of_region is None), of_region)
+    rows.job.warn_about_windows(stacklevel=5)
     scored = np.flatnonzero(table["reason"] == "")
     if len(scored):
         edited = _Edited(rows, table, how, 1 if how == "n" else n, seed)
@@ -136,8 +174,8 @@ def element_ism(
     return table.drop(columns="row").astype({"n": np.int64})
 
 
-def _elements(elements: Any, readout: Readout) -> pd.DataFrame:
-    """Return the elements as a checked table."""
+def _elements(elements: Any, readout: Readout, are_free: bool) -> pd.DataFrame:
+    """Return the elements as a checked table; those of a region have its contig."""
     given = [elements] if isinstance(elements, str) and ":" in elements else elements
     table = region_table(given)
     assert readout.embedder.genome is not None
@@ -147,14 +185,16 @@ def _elements(elements: Any, readout: Readout) -> pd.DataFrame:
         msg = f"element {bad[0]}: {table.loc[bad[0], 'reason']} ({len(bad)} in all)"
         raise InputError(msg)
     unknown = sorted(set(table["chrom"]) - set(contigs))
-    if unknown:
+    if unknown and are_free:
         msg = f"elements lie on contigs that the genome does not have: {unknown[:5]}"
         raise GenomeError(msg)
     return table
 
 
-def _pairs(rows: Rows, elements: pd.DataFrame) -> pd.DataFrame:
-    """Pair every region with the elements of its chromosome."""
+def _pairs(
+    rows: Rows, elements: pd.DataFrame, of_region: Sequence[int] | None
+) -> pd.DataFrame:
+    """Pair every region with its elements, or with all on its chromosome."""
     regions, windows = rows.job.layout.regions, rows.table
     assert regions is not None
     names = windows["name"].tolist()
@@ -170,7 +210,10 @@ def _pairs(rows: Rows, elements: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for row in range(len(rows)):
         window = windows.iloc[row]
-        here = np.flatnonzero(chroms == window["chrom"])
+        is_here = (
+            chroms == window["chrom"] if of_region is None else np.equal(of_region, row)
+        )
+        here = np.flatnonzero(is_here)
         low, high = starts[here], ends[here]
         is_within = (low >= window["window_start"]) & (high <= window["window_end"])
         of_row = str(window["reason"])

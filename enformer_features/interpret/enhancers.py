@@ -20,11 +20,11 @@ from enformer_features.exceptions import (
     warn,
 )
 from enformer_features.genomics.genome import rename_contigs
-from enformer_features.genomics.regions import region_table
+from enformer_features.genomics.regions import raise_bad_rows, region_table
 from enformer_features.genomics.windows import place_windows
 from enformer_features.interpret.attention import attention
-from enformer_features.interpret.elements import element_ism
-from enformer_features.interpret.gradients import gradient_x_input
+from enformer_features.interpret.elements import paired_ism
+from enformer_features.interpret.gradients import gradients_by_row
 from enformer_features.interpret.targets import Target
 
 Integers = npt.NDArray[np.int64]
@@ -33,7 +33,6 @@ METHODS = ("gradient", "ism", "attention")
 WIDTH_BP = 2_000  # as published
 NO_TSS = "the gene has no TSS"
 OUTSIDE = "outside the window"
-_AT_ONCE = 8  # windows whose gradients are in memory, 3 MB each
 
 
 def score_elements(
@@ -59,7 +58,7 @@ def score_elements(
     pairs : DataFrame
         ``chrom``, ``start``, ``end`` of the element (0-based half-open), and ``tss``
         (0-based; -1 for none), such as :func:`read_crispri` makes; ``strand`` of the
-        gene if it is known.
+        gene if it is known: one that is missing, or ".", is "+".
     method : {"gradient", "ism", "attention"}, default="gradient"
         ``"gradient"``: sum of the absolute gradient x input over the element, as
         published, one pass and back per gene; ``"ism"``: absolute value of the mean
@@ -90,7 +89,8 @@ def score_elements(
     Raises
     ------
     InputError, InputTypeError, GenomeError
-        When columns are missing, or the target or rows cannot be used.
+        When columns are missing, or the target or rows cannot be used: of all genes
+        before any is scored.
 
     Warns
     -----
@@ -135,8 +135,9 @@ def score_elements(
     values = pd.DataFrame(np.nan, index=range(len(pairs)), columns=columns)
     reasons = placed["reason"].to_numpy(object, copy=True)
     score = {"gradient": _gradients, "ism": _replaced, "attention": _attended}[method]
-    for starts, rows in _by_gene(placed):
-        for row, found, reason in score(model, starts, rows, target, **options):
+    starts, elements = _by_gene(placed)
+    if elements:
+        for row, found, reason in score(model, starts, elements, target, **options):
             values.loc[row, columns] = found
             reasons[row] = reason
     out = pd.concat([values, placed[["scored_start", "scored_end"]]], axis=1)
@@ -160,17 +161,22 @@ def _place(
         )
         raise InputError(msg)
     tss, strand = _starts(pairs, genes)
+    points = region_table(
+        pd.DataFrame(
+            {"chrom": pairs["chrom"], "tss": np.maximum(tss, 0), "strand": strand}
+        )
+    )
+    raise_bad_rows(points, "pairs")
     placed = pd.DataFrame(
         {
-            "chrom": rename_contigs(pairs["chrom"], embedder.contig_style),
+            "chrom": rename_contigs(points["chrom"], embedder.contig_style),
             "tss": tss,
-            "strand": strand,
+            "strand": points["strand"],
             "reason": np.where(tss < 0, NO_TSS, "").astype(object),
         }
-    )
-    points = placed[["chrom", "tss", "strand"]].assign(tss=np.maximum(tss, 0))
+    ).reset_index(drop=True)
     windows = place_windows(
-        region_table(points),
+        points.assign(chrom=placed["chrom"].to_numpy()),
         window_length(embedder),
         center=embedder.center,
         strand=embedder.strand,
@@ -217,14 +223,12 @@ def _starts(
     return tss, found["strand"].where(~is_missing, "+").to_numpy(object)
 
 
-def _by_gene(placed: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, list[pd.DataFrame]]]:
-    """Yield some TSS, as regions, and of each the pairs that lie in its window."""
+def _by_gene(placed: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """Return every TSS, as regions, and of each the pairs that lie in its window."""
     good = placed[placed["reason"] == ""]
-    groups = [group for _, group in good.groupby(["chrom", "tss", "strand"])]
-    for first in range(0, len(groups), _AT_ONCE):
-        some = groups[first : first + _AT_ONCE]
-        starts = pd.concat([group.iloc[[0]] for group in some])
-        yield starts[["chrom", "tss", "strand"]].reset_index(drop=True), some
+    columns = ["chrom", "tss", "strand"]
+    starts = good[columns].drop_duplicates().sort_values(columns, ignore_index=True)
+    return starts, [group for _, group in good.groupby(columns)]
 
 
 Found = Iterator[tuple[int, list[float], str]]
@@ -233,12 +237,12 @@ Found = Iterator[tuple[int, list[float], str]]
 def _gradients(
     model: Any, starts: pd.DataFrame, rows: list[pd.DataFrame], target: Target | None
 ) -> Found:
-    found = gradient_x_input(model, starts, target)
-    for number, elements in enumerate(rows):
-        reason = str(found.table["reason"].iloc[number])
+    genes = gradients_by_row(model, starts, target, stacklevel=6)
+    for found, elements in zip(genes, rows, strict=True):
+        reason = str(found.table["reason"].iloc[0])
         for row, low, high in _bounds(elements):
-            scores = found.region(number, low, high).astype(np.float64)
-            yield row, [np.nan if reason else float(np.abs(scores).sum())], reason
+            scores = found.region(0, low, high).astype(np.float64)
+            yield row, [float(np.abs(scores).sum())], reason
 
 
 def _replaced(
@@ -248,21 +252,22 @@ def _replaced(
     target: Target | None,
     **options: Any,
 ) -> Found:
-    for number, elements in enumerate(rows):
-        bases = elements[["chrom", "scored_start", "scored_end"]]
-        found = element_ism(
-            model,
-            starts.iloc[[number]],
-            bases.set_axis(["chrom", "start", "end"], axis=1),
-            target,
-            **options,
-        )
-        for row, effect, spread, reason in zip(
-            elements.index,
-            *(found[name] for name in ("effect", "spread", "reason")),
-            strict=True,
-        ):
-            yield int(row), [abs(float(effect)), float(effect), float(spread)], reason
+    elements = pd.concat(rows)
+    bases = elements[["chrom", "scored_start", "scored_end"]]
+    found = paired_ism(
+        model,
+        starts,
+        bases.set_axis(["chrom", "start", "end"], axis=1),
+        np.repeat(np.arange(len(rows)), [len(group) for group in rows]).tolist(),
+        target,
+        **options,
+    )
+    for row, effect, spread, reason in zip(
+        elements.index,
+        *(found[name] for name in ("effect", "spread", "reason")),
+        strict=True,
+    ):
+        yield int(row), [abs(float(effect)), float(effect), float(spread)], reason
 
 
 def _attended(

@@ -88,7 +88,48 @@ def gradient_x_input(model: Any, X: Any, target: Target | None = None) -> Contri
     (1, 1024)
     """
     gradients = _Gradients(resolve_target(model, target), X)
+    gradients.job.warn_about_windows(stacklevel=4)
     return gradients.contributions("gradient_x_input", gradients.of_row)
+
+
+def gradients_by_row(
+    model: Any, X: Any, target: Target | None = None, *, stacklevel: int = 4
+) -> Iterator[Contributions]:
+    """Check all rows, then return those of :func:`gradient_x_input` one by one.
+
+    Parameters
+    ----------
+    model, X, target
+        As in :func:`gradient_x_input`.
+    stacklevel : int, default=4
+        Where warnings point: 4 at the caller.
+
+    Returns
+    -------
+    iterator of Contributions
+        Each of one region, so that no more than one is in memory.
+
+    Raises
+    ------
+    InputError, InputTypeError, GenomeError
+        At once, and not when a row is asked for.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from enformer_features import EnformerEmbedder, UntrainedWeightsWarning
+    >>> warnings.simplefilter("ignore", UntrainedWeightsWarning)
+    >>> embedder = EnformerEmbedder("untrained-tiny", sequence_length=1024)
+    >>> found = gradients_by_row(embedder, ["ACGT" * 256] * 2, Target(tracks=[4828]))
+    >>> [one.scores.shape for one in found]
+    [(1, 1024), (1, 1024)]
+    """
+    gradients = _Gradients(resolve_target(model, target), X)
+    gradients.job.warn_about_windows(stacklevel)
+    return (
+        gradients.contributions("gradient_x_input", gradients.of_row, rows=[row])
+        for row in range(len(gradients.rows))
+    )
 
 
 def integrated_gradients(
@@ -155,6 +196,7 @@ def integrated_gradients(
     check_whole("steps", steps, least=1)
     check_whole("seed", seed, least=0)
     gradients = _Gradients(resolve_target(model, target), X)
+    gradients.job.warn_about_windows(stacklevel=4)
     baselines = gradients.baselines(baseline, seed)
     return gradients.contributions(
         "integrated_gradients",
@@ -200,23 +242,27 @@ class _Gradients:
         method: str,
         of_row: Callable[[int], _Found],
         baselines: Codes | None = None,
+        rows: Sequence[int] | None = None,
         **settings: Any,
     ) -> Contributions:
-        """Compute every row that can be computed; the others are NaN."""
-        self.job.warn_about_windows(stacklevel=4)
-        n, length = len(self.rows), self.recipe.geometry.sequence_length
+        """Compute rows, by default all; those that cannot be computed are NaN."""
+        chosen = list(range(len(self.rows))) if rows is None else list(rows)
+        good = set(self.job.layout.good_rows.tolist())
+        n, length = len(chosen), self.recipe.geometry.sequence_length
         codes = np.full((n, length), N_CODE, dtype=np.uint8)
         gradient = np.full((n, length, 4), np.nan, dtype=np.float32)
         numbers = np.full((n, 3), np.nan)
-        for row in map(int, self.job.layout.good_rows):
-            codes[row] = self.rows.codes(row)
+        for at, row in enumerate(chosen):
+            if row not in good:
+                continue
+            codes[at] = self.rows.codes(row)
             found = of_row(row)
             self._check(found, row)
-            gradient[row] = found.gradient
-            numbers[row] = found.prediction, found.baseline_prediction, found.delta
+            gradient[at] = found.gradient
+            numbers[at] = found.prediction, found.baseline_prediction, found.delta
         is_integrated = method == "integrated_gradients"
         return Contributions(
-            table=self.rows.table,
+            table=self.rows.table.iloc[chosen],
             codes=codes,
             gradient=gradient,
             prediction=numbers[:, 0],

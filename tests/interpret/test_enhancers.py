@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from enformer_features.exceptions import (
+    GenomeError,
     InputError,
     UnmatchedWarning,
     WindowWarning,
@@ -11,7 +12,7 @@ from enformer_features.interpret.attention import attention
 from enformer_features.interpret.elements import element_ism
 from enformer_features.interpret.enhancers import OUTSIDE, score_elements
 from enformer_features.interpret.gradients import gradient_x_input
-from enformer_features.interpret.targets import Target
+from enformer_features.interpret.targets import Readout, Target
 from tests.estimators.toy import embedder, random_letters, write_fasta
 
 pytestmark = pytest.mark.filterwarnings(
@@ -112,6 +113,38 @@ def test_many_genes_are_scored_some_at_a_time(model):
     assert found["score"].iloc[-1] == last["score"].iloc[0]
 
 
+@pytest.mark.parametrize("method", ["gradient", "ism", "attention"])
+def test_all_genes_are_checked_before_any_is_scored(model, monkeypatch, method):
+    many = pairs(*[("a", tss, tss + 50, tss) for tss in range(1_000, 5_000, 350)])
+    last = pairs(("zz", 2_900, 3_000, 3_000))
+    modules = {"gradient": "gradients", "ism": "elements"}
+    module = f"enformer_features.interpret.{modules.get(method, method)}"
+    monkeypatch.setattr(f"{module}.load_weights", pytest.fail)
+    with pytest.raises(GenomeError, match="unknown contig 'zz'"):
+        score_elements(model, pd.concat([many, last]), method, TARGET)
+
+
+@pytest.mark.parametrize("method", ["gradient", "ism"])
+def test_targets_are_tried_and_windows_warned_about_once(model, monkeypatch, method):
+    tried = []
+    affine = Readout.affine
+    monkeypatch.setattr(
+        Readout, "affine", lambda self: tried.append(self) or affine(self)
+    )
+    edges = pairs(*[("a", tss, tss + 50, tss) for tss in range(100, 450, 35)])
+    with pytest.warns(WindowWarning, match=r"\(10 in all\)") as caught:
+        score_elements(model, edges, method, TARGET, width_bp=50)
+    assert sum(one.category is WindowWarning for one in caught) == 1
+    assert len(tried) == (method == "gradient")
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, "."])
+def test_a_gene_whose_strand_is_not_known_is_read_forward(model, missing):
+    forward = score_elements(model, THREE, target=TARGET)
+    found = score_elements(model, THREE.assign(strand=missing), target=TARGET)
+    pd.testing.assert_frame_equal(found, forward)
+
+
 def test_the_strand_is_that_of_the_gene(model):
     forward = score_elements(model, THREE, target=TARGET)
     backward = score_elements(model, THREE.assign(strand="-"), target=TARGET)
@@ -164,6 +197,7 @@ def test_windows_that_cannot_be_read_say_why(tmp_path, model):
     [
         (THREE.drop(columns="end"), {}, "pairs have no column end"),
         (THREE.drop(columns="tss"), {}, r"no column tss; .* or genes="),
+        (THREE.assign(strand="x"), {}, r"3 of 3 pairs .*(?s:.)*strand 'x' is not"),
         (THREE, {"method": "ig"}, "method='ig' is not one of"),
         (THREE, {"width_bp": 0}, "width_bp=0 must be a whole number"),
         (THREE, {"how": "n"}, "how are options of method='ism' only"),
