@@ -274,7 +274,9 @@ def _check_names(names: pd.Series[str]) -> None:
 def _with_scores(elements: pd.DataFrame, found: Explanation) -> pd.DataFrame:
     """Put what gradients and attention say of elements beside what ISM does."""
     rows = {str(name): row for row, name in enumerate(found.windows["name"])}
-    table = elements.assign(gradient=np.nan, attention=np.nan)
+    parts = {"gradient": found.contributions, "attention": found.attention}
+    present = [name for name, part in parts.items() if part is not None]
+    table = elements.assign(**dict.fromkeys(present, np.nan))
     for number, element in enumerate(elements.to_dict("records")):
         if element["reason"]:
             continue
@@ -289,4 +291,4 @@ def _with_scores(elements: pd.DataFrame, found: Explanation) -> pd.DataFrame:
             table.loc[number, "gradient"] = float(np.abs(scores).sum())
         if found.attention is not None:
             table.loc[number, "attention"] = found.attention.of_interval(low, high, row)
-    return table.dropna(axis=1, how="all").assign(reason=elements["reason"])
+    return table

@@ -70,6 +70,28 @@ def test_an_element_past_the_window_has_no_score_and_others_have_all(
     assert "1 of 2 elements of chr1 have a score" in page
 
 
+def test_elements_elsewhere_make_an_empty_table(question: Question) -> None:
+    chrom = next(
+        name for name in ("chr1", "chr2") if name != question.X["chrom"].iloc[0]
+    )
+    elements = pd.DataFrame({"chrom": [chrom], "start": [9000], "end": [9100]})
+    asked = replace(question, X=question.X.iloc[[0]], elements=elements, variants=None)
+    found = asked.answer().elements
+    assert found is not None
+    assert len(found) == 0
+    assert {"region", "element", "effect", "gradient", "reason"} <= set(found)
+    assert "attention" not in found
+
+
+def test_elements_past_the_window_keep_their_columns(question: Question) -> None:
+    assert question.elements is not None
+    far = question.elements.iloc[[1]]
+    asked = replace(question, elements=far, variants=None)
+    found = asked.answer().elements
+    assert found is not None
+    assert {"effect", "gradient", "spread"} <= set(found)
+
+
 def test_gradients_of_an_element_are_those_of_two_kilobases_around_it(
     explanation: Explanation,
 ) -> None:
