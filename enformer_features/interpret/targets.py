@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from enformer_features.estimators.parameters import check_parameters, recipe_of
 from enformer_features.estimators.streaming import changed
 from enformer_features.exceptions import InputError, InputTypeError, check_choice
 from enformer_features.inference.pooling import BIN_WORDS, Pool
-from enformer_features.inference.tracks import TrackSelection
+from enformer_features.inference.tracks import TrackSelection, resolve_tracks
 from enformer_features.interpret.affine import affine_coefficients
 from enformer_features.model.registry import weights_config
 
@@ -69,8 +70,8 @@ class Target:
             msg = f"a target is one of {' and '.join(given)}; make one for each"
             raise InputError(msg)
         tracks: object = self.tracks
-        if isinstance(tracks, list | np.ndarray | range):
-            object.__setattr__(self, "tracks", tuple(int(i) for i in tracks))
+        if isinstance(tracks, list | tuple | np.ndarray | range):
+            object.__setattr__(self, "tracks", _as_tracks(tracks))
         bins: object = self.bins
         if isinstance(bins, list):
             object.__setattr__(self, "bins", tuple(bins))
@@ -94,8 +95,20 @@ def _no_bins(bins: object) -> str:
     )
 
 
+def _as_tracks(tracks: Any) -> tuple[int, ...]:
+    """Return numbers of tracks; that the head has them is checked with the model."""
+    return resolve_tracks(tracks, organism="any", n_tracks=sys.maxsize).indices
+
+
 def _as_direction(direction: Any) -> tuple[float, ...]:
-    values = np.asarray(direction, dtype=np.float64)
+    try:
+        values = np.asarray(direction, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = (
+            f"direction={direction!r:.80} must be a vector of numbers, one for each "
+            "dimension of the embedding"
+        )
+        raise InputError(msg) from error
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         msg = (
             f"direction has shape {values.shape}; it must be a vector of finite "

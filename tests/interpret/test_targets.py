@@ -55,6 +55,25 @@ def test_targets_that_cannot_be_are_refused(given, message):
         Target(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"tracks": [1.7]}, InputTypeError, r"integers, not 1.7 \(float\)"),
+        ({"tracks": ["0"]}, InputError, "takes indices or one assay"),
+        ({"tracks": [True]}, InputTypeError, r"integers, not True \(bool\)"),
+        ({"tracks": np.array([1.7])}, InputTypeError, "integers, not"),
+        ({"tracks": ["CAGE", "DNASE"]}, InputError, "takes indices or one assay"),
+        ({"tracks": ("CAGE", "DNASE")}, InputError, "takes indices or one assay"),
+        ({"tracks": []}, InputError, "no tracks are selected"),
+        ({"direction": ["a"]}, InputError, r"direction=\['a'\] must be a vector"),
+        ({"direction": [[1], [1, 2]]}, InputError, "must be a vector of numbers"),
+    ],
+)
+def test_values_of_another_kind_are_refused_and_not_rounded(given, error, message):
+    with pytest.raises(error, match=message):
+        Target(**given)
+
+
 def test_targets_compare_by_value():
     assert Target(tracks=[1, 2], bins=[-1, 2]) == Target(tracks=(1, 2), bins=(-1, 2))
     assert Target(direction=np.ones(3)) == Target(direction=(1.0, 1.0, 1.0))
