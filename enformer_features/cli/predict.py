@@ -172,10 +172,12 @@ def _predict(
     interval: bool = False,
 ) -> outputs.Result:
     """Predict the rows that have features; the others become NaN."""
+    from enformer_features.report.intervals import as_fitted
+
     features = outputs.embed(embedder, rows)
     outputs.check_any_good(features)
     good = features.is_good
-    X = _as_fitted(model, features, good)
+    X = as_fitted(model[1:], features.values[good], features.columns)
     predicted = heads.predict(model[1:], X)
     names = _target_names(model, predicted)
     if interval:
@@ -190,22 +192,11 @@ def _with_ends(
     model: Pipeline, predicted: npt.NDArray[np.float64], X: Any
 ) -> npt.NDArray[np.float64]:
     """Put both ends of its interval behind every prediction."""
-    before = X if len(model.steps) == 2 else model[1:-1].transform(X)
-    ends = model[-1].predict_interval(before).reshape(len(predicted), 2, -1)
+    from enformer_features.report.intervals import interval_ends
+
+    ends = interval_ends(model[1:], X)
     low, high = ends[:, 0], ends[:, 1]
     return np.stack([predicted, low, high], axis=2).reshape(len(predicted), -1)
-
-
-def _as_fitted(
-    model: Pipeline, features: outputs.Result, good: npt.NDArray[np.bool_]
-) -> Any:
-    """Return the good rows, with names of features if the head was fitted on them."""
-    import pandas as pd
-
-    values = features.values[good]
-    if hasattr(model.steps[1][1], "feature_names_in_"):
-        return pd.DataFrame(values, columns=features.columns)
-    return values
 
 
 def _target_names(model: Pipeline, values: npt.NDArray[np.float64]) -> list[str]:

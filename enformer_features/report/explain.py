@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.estimators.conformal import GroupedConformal
@@ -26,6 +27,7 @@ from enformer_features.interpret.rows import Rows
 from enformer_features.interpret.targets import Readout, Target, resolve_target
 from enformer_features.report.edits import OwnWindows
 from enformer_features.report.explanation import MAX_REGIONS, Explanation, Tracks
+from enformer_features.report.intervals import as_fitted, interval_ends
 
 Method = Literal["gradient", "integrated", "ism", "attention"]
 METHODS = ("gradient", "integrated", "ism", "attention")
@@ -119,6 +121,8 @@ class Question:
         if self.elements is not None or self.variants is not None:
             _check_names(rows.table["name"])
         self._check_edits()
+        if self._has_intervals:  # which prediction's? Attention need not say
+            resolve_target(self.model, self.target)
         return rows.table
 
     def _check_edits(self) -> None:
@@ -246,18 +250,34 @@ class Question:
             region=job.table["gene"], effect=effects, reason=reasons
         )
 
-    def _intervals(self) -> pd.DataFrame | None:
-        """Return intervals, where the head makes any."""
+    @property
+    def _has_intervals(self) -> bool:
+        """Whether the explained prediction has an interval."""
         _, steps = split_model(self.model)
-        if steps is None or not isinstance(steps[-1], GroupedConformal):
+        is_of_network = self.target is not None and self.target.of_network
+        makes_any = steps is not None and isinstance(steps[-1], GroupedConformal)
+        return makes_any and not is_of_network
+
+    def _intervals(self) -> pd.DataFrame | None:
+        """Return intervals, NaN for rows without features, where the head makes any."""
+        if not self._has_intervals:
             return None
-        if self.target is not None and self.target.of_network:
-            return None
-        features = self.embedder.transform(self.X)
-        before = features if len(steps) == 1 else steps[:-1].transform(features)
-        ends = steps[-1].predict_interval(before).reshape(len(self.X), 2, -1)
-        low, high = ends[:, :, self._readout.output].T
+        features = np.asarray(self.embedder.transform(self.X))
+        is_good = np.isfinite(features).all(axis=1)
+        ends = np.full((len(features), 2), np.nan)
+        if is_good.any():
+            ends[is_good] = self._ends(features[is_good])
+        low, high = ends.T
         return pd.DataFrame({"prediction": (low + high) / 2, "low": low, "high": high})
+
+    def _ends(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return both ends of the explained prediction's interval, (n, 2)."""
+        _, steps = split_model(self.model)
+        assert steps is not None
+        names = [str(name) for name in recipe_of(self.embedder).feature_names]
+        both = interval_ends(steps, as_fitted(steps, features, names))
+        ends: npt.NDArray[np.float64] = both[:, :, self._readout.output]
+        return ends
 
 
 def _check_names(names: pd.Series[str]) -> None:

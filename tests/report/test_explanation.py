@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from enformer_features import EnformerEmbedder, gradient_x_input
 from enformer_features.datasets import ToyData
 from enformer_features.estimators.conformal import GroupedConformal
 from enformer_features.estimators.domain import OutOfDomain
-from enformer_features.exceptions import InputError
+from enformer_features.exceptions import FailedWindowsWarning, InputError
 from enformer_features.interpret.targets import Target
 from enformer_features.report.explain import Question
 from enformer_features.report.explanation import Explanation, explain_page
@@ -187,6 +189,35 @@ def test_intervals_flags_and_drawn_tracks_of_a_head_are_shown(
     np.testing.assert_allclose(
         found.intervals["prediction"], found.contributions.prediction, rtol=1e-4
     )
+
+
+def test_rows_without_features_have_no_interval(fitted: Any, toy: ToyData) -> None:
+    names = fitted[0].get_feature_names_out()
+    features = pd.DataFrame(fitted[0].transform(toy.genes), columns=names)
+    head = GroupedConformal(Ridge(1.0), alpha=0.3, cv=3)
+    scaled = make_pipeline(fitted[0], StandardScaler().fit(features), head)
+    groups = toy.genes["chrom"].to_numpy()
+    head.fit(scaled[1].transform(features), toy.expression["tissue_1"], groups=groups)
+    scaled = clone_with(scaled, on_error="nan")
+    rows = toy.genes.iloc[:2].assign(chrom=["chr1", "chrQ"])
+    with pytest.warns(FailedWindowsWarning):
+        found = Question(scaled, rows).answer().intervals
+    assert found is not None
+    assert found["low"].isna().tolist() == [False, True]
+
+
+def clone_with(model: Any, **options: Any) -> Any:
+    """Return a fitted pipeline with an embedder of other parameters."""
+    embedder = clone(model[0]).set_params(**options)
+    return make_pipeline(embedder, *(step for _, step in model.steps[1:]))
+
+
+def test_which_of_several_intervals_is_asked_before_anything_runs(
+    fitted: Any, toy: ToyData
+) -> None:
+    asked = Question(fitted, toy.genes.iloc[:1], method="attention")
+    with pytest.raises(InputError, match="the pipeline makes 2 predictions"):
+        asked.check()
 
 
 def test_heads_without_a_gradient_are_refused_before_anything_runs(
