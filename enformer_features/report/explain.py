@@ -17,7 +17,15 @@ from enformer_features.estimators.fitted import split_model
 from enformer_features.estimators.parameters import recipe_of
 from enformer_features.estimators.splits.splitter import check_count
 from enformer_features.estimators.streaming import changed
-from enformer_features.exceptions import InputError, check_choice, first_few
+from enformer_features.exceptions import (
+    GenomeError,
+    InputError,
+    check_choice,
+    first_few,
+)
+from enformer_features.genomics.genome import open_genome
+from enformer_features.genomics.regions import raise_bad_rows, region_table
+from enformer_features.genomics.shuffles import BACKGROUNDS
 from enformer_features.interpret.attention import AttentionMap, attention
 from enformer_features.interpret.contributions import Contributions
 from enformer_features.interpret.elements import element_ism
@@ -120,10 +128,35 @@ class Question:
             rows = Rows(readout.embedder, self.X)
         if self.elements is not None or self.variants is not None:
             _check_names(rows.table["name"])
+        self._check_elements()
         self._check_edits()
         if self._has_intervals:  # which prediction's? Attention need not say
             resolve_target(self.model, self.target)
         return rows.table
+
+    def _check_elements(self) -> None:
+        """Check elements, and how they are taken out."""
+        if self.elements is None:
+            return
+        if self.method == "attention" and self.target is None:
+            msg = "elements are taken out of a prediction: say which, by a target"
+            raise InputError(msg)
+        check_choice("how", self.how, BACKGROUNDS)
+        check_count("n", self.n, 1)
+        table = region_table(self.elements)
+        raise_bad_rows(table, "elements")
+        readout = self._readout
+        if readout.embedder.genome is None:
+            msg = "elements are places in a genome; give EnformerEmbedder(genome=...)"
+            raise InputError(msg)
+        contigs = open_genome(readout.embedder.genome).contigs
+        unknown = sorted(set(table["chrom"]) - set(contigs))
+        if unknown:
+            msg = (
+                "elements lie on contigs that the genome does not have: "
+                f"{first_few(unknown)}"
+            )
+            raise GenomeError(msg)
 
     def _check_edits(self) -> None:
         """Check variants and substitutions."""
@@ -205,9 +238,6 @@ class Question:
     def _without_elements(self) -> pd.DataFrame | None:
         if self.elements is None:
             return None
-        if self.method == "attention" and self.target is None:
-            msg = "elements are taken out of a prediction: say which, by a target"
-            raise InputError(msg)
         return element_ism(
             self.model,
             self.X,

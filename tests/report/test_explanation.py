@@ -20,7 +20,11 @@ from enformer_features import EnformerEmbedder, gradient_x_input
 from enformer_features.datasets import ToyData
 from enformer_features.estimators.conformal import GroupedConformal
 from enformer_features.estimators.domain import OutOfDomain
-from enformer_features.exceptions import FailedWindowsWarning, InputError
+from enformer_features.exceptions import (
+    EnformerFeaturesError,
+    FailedWindowsWarning,
+    InputError,
+)
 from enformer_features.interpret.targets import Target
 from enformer_features.report.explain import Question
 from enformer_features.report.explanation import Explanation, explain_page
@@ -154,7 +158,28 @@ def test_attention_alone_needs_no_target(
     text = explain_page(found, address).read_text("utf-8")
     assert "<h3>Attention</h3>" in text
     with pytest.raises(InputError, match="say which, by a target"):
-        replace(asked, elements=question.elements).answer()
+        replace(asked, elements=question.elements).check()
+
+
+@pytest.mark.parametrize(
+    ("elements", "changes", "message"),
+    [
+        (["chrQ:1-100"], {}, "contigs that the genome does not have: chrQ"),
+        (["chr1:0-100"], {}, "elements"),
+        (["chr1:1-100"], {"how": "magic"}, "magic"),
+        (["chr1:1-100"], {"n": 0}, "n=0"),
+    ],
+)
+def test_elements_are_checked_without_weights(
+    question: Question,
+    exploding: EnformerEmbedder,
+    elements: list[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    asked = replace(question, model=exploding, target=Target(tracks=0), variants=None)
+    with pytest.raises(EnformerFeaturesError, match=message):
+        replace(asked, elements=elements, **changes).check()
 
 
 @pytest.fixture(scope="module")
