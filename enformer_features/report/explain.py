@@ -227,9 +227,25 @@ class Question:
             seed=self.seed,
         )
 
-    def _attention(self) -> AttentionMap:
-        bins = "tss" if self.target is None else self.target.bins
-        return attention(self.model, self.X, bins)
+    def _attention(self, n_rows: int | None = None) -> AttentionMap:
+        """Return attention of all regions, or of the first and NaN for the others."""
+        found = attention(self.model, self.X[:n_rows], self._attending)
+        n_others = len(self.X) - len(found)
+        if not n_others:
+            return found
+        weights = np.pad(found.weights, ((0, n_others), (0, 0)), constant_values=np.nan)
+        table = Rows(changed(self.embedder, cache=None), self.X).table
+        return replace(found, table=table, weights=weights)
+
+    @property
+    def _attending(self) -> str | tuple[int, int]:
+        """The bins that are explained; those of the TSS where pools read different."""
+        target = self.target or Target()
+        _, steps = split_model(self.model)
+        if steps is None or target.of_network:
+            return target.bins
+        bins = {pool.bins for pool in recipe_of(self.embedder).pools}
+        return bins.pop() if len(bins) == 1 else "tss"
 
     def _own_windows(self) -> OwnWindows:
         readout = self._readout
@@ -249,7 +265,9 @@ class Question:
         )
 
     def _with_pictures(self, found: Explanation) -> Explanation:
-        seen = found.attention or self._attention()
+        # Elements have a table of all regions; pictures are of those that are drawn.
+        n_rows = MAX_REGIONS if self.elements is None else None
+        seen = found.attention or self._attention(n_rows)
         return replace(found, attention=seen, tracks=self._tracks())
 
     def _tracks(self) -> Tracks | None:

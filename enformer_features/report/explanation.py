@@ -47,6 +47,13 @@ from enformer_features.variant_effect.mutagenesis import Mutagenesis
 
 MAX_REGIONS = 20  # of a page: each is about a megabyte at the published length
 N_SEGMENTS = 10
+ATTENDING = {
+    "": "the bins that were asked",
+    "'tss'": "the TSS bins",
+    "'center'": "the middle bins",
+    "'all'": "all bins",
+    "'region'": "the region's own bins",
+}
 _FIRST_BP = 120  # letters that are shown at first
 
 
@@ -377,8 +384,10 @@ class _Region:
             f"{n_within} of {len(rows)} elements of {self.chrom} have a score; those "
             "past the window have none, which is not 0. effect: prediction less that "
             "without the element, positive when it activates; gradient: sum of the "
-            "absolute scores of 2 kb around its middle; attention: of the TSS bins."
+            "absolute scores of 2 kb around its middle"
         )
+        attending = self.attending()
+        caption += f"; attention: of {attending}." if attending else "."
         shown = rows.drop(columns=["region", "chrom", "prediction"], errors="ignore")
         by_size = shown.get("magnitude", shown["distance"]).abs()
         order = by_size.sort_values(ascending=False, na_position="last").index
@@ -406,13 +415,21 @@ class _Region:
             return ""
         ax = plot_attention(self.found.attention, row=self.row, tss=self.tss)
         caption = (
-            "The thirty bins that the explained bins attend to most, darker for more; "
+            f"The thirty bins that {self.attending()} attend to most, darker for more; "
             "mean over layers and heads. Attention is no effect: compare it with the "
             "contributions."
         )
         return "<h3>Attention</h3>" + picture(
             ax.figure, f"Attention from the bins of {self.name}", caption
         )
+
+    def attending(self) -> str:
+        """Say which bins attend, or "" where nobody knows attention."""
+        seen = self.found.attention
+        if seen is None:
+            return ""
+        bins = str(seen.about.get("bins", ""))
+        return ATTENDING.get(bins, f"bins {bins} from the TSS bin")
 
     def variants(self) -> str:
         variants = self.found.variants

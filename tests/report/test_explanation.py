@@ -25,6 +25,8 @@ from enformer_features.exceptions import (
     FailedWindowsWarning,
     InputError,
 )
+from enformer_features.inference.pooling import Pool
+from enformer_features.interpret.attention import attention
 from enformer_features.interpret.targets import Target
 from enformer_features.report.explain import Question
 from enformer_features.report.explanation import Explanation, explain_page
@@ -180,6 +182,46 @@ def test_elements_are_checked_without_weights(
     asked = replace(question, model=exploding, target=Target(tracks=0), variants=None)
     with pytest.raises(EnformerFeaturesError, match=message):
         replace(asked, elements=elements, **changes).check()
+
+
+@pytest.mark.parametrize(
+    ("pooling", "bins", "said"),
+    [
+        ("region", "region", "the region&#x27;s own bins attend"),
+        ("center", "center", "the middle bins attend"),
+        (Pool("near", (-2, 3)), (-2, 3), "bins (-2, 3) from the TSS bin attend"),
+        (("tss", "mean"), "tss", "the TSS bins attend"),
+    ],
+)
+def test_the_bins_that_attend_are_those_that_the_pooling_reads(
+    toy: ToyData, address: Path, pooling: Any, bins: Any, said: str
+) -> None:
+    embedder = EnformerEmbedder(
+        "untrained-tiny", genome=toy.genome, sequence_length=1024, pooling=pooling
+    )
+    genes = toy.genes.iloc[:1]
+    n = len(embedder.get_feature_names_out())
+    model = make_pipeline(embedder, Ridge().fit(np.eye(3, n), [0.0, 1.0, 2.0]))
+    found = Question(model, genes, method="attention").answer()
+    assert found.attention is not None
+    expected = attention(embedder, genes, bins).weights
+    np.testing.assert_array_equal(found.attention.weights, expected)
+    text = explain_page(found, address).read_text("utf-8")
+    assert said in text
+
+
+def test_attention_is_computed_for_the_regions_that_are_drawn(
+    question: Question, toy: ToyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enformer_features.report.explain.MAX_REGIONS", 1)
+    asked = replace(question, elements=None, variants=None)
+    seen = asked.answer(for_page=True).attention
+    assert seen is not None
+    assert np.isnan(seen.weights).all(axis=1).tolist() == [False, True]
+    assert seen.table["name"].tolist() == toy.genes.index[[0, -1]].tolist()
+    with_elements = replace(asked, elements=question.elements).answer(for_page=True)
+    assert with_elements.attention is not None
+    assert np.isfinite(with_elements.attention.weights).all()
 
 
 @pytest.fixture(scope="module")
