@@ -96,6 +96,10 @@ class CacheWarning(EnformerFeaturesWarning):
     """Cached rows that cannot be read or kept; they are computed again."""
 
 
+class CompletenessWarning(EnformerFeaturesWarning):
+    """Scores that do not add up to the change of the prediction they explain."""
+
+
 class DeviceMemoryWarning(EnformerFeaturesWarning):
     """The batch was made smaller because the device ran out of memory."""
 

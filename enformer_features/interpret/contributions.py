@@ -57,6 +57,9 @@ class Contributions:
     delta : ndarray of float64, shape (n,), optional
         Of integrated gradients: the sum of the scores over
         ``prediction - baseline_prediction``, less 1.
+    error : ndarray of float64, shape (n,), optional
+        The same as a difference: the sum of the scores, less the change of the
+        prediction, in the prediction's units.
     contigs : mapping of str to int
         Lengths of the contigs in bp.
     about : dict
@@ -82,6 +85,7 @@ class Contributions:
     baseline: Codes | None = None
     baseline_prediction: Doubles | None = None
     delta: Doubles | None = None
+    error: Doubles | None = None
     contigs: Mapping[str, int] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from enformer_features.exceptions import (
+    CompletenessWarning,
     DeviceMemoryError,
     InferenceError,
     InputError,
     WeightsError,
     check_choice,
+    first_few,
+    warn,
 )
 from enformer_features.genomics.encoding import N_CODE
 from enformer_features.genomics.shuffles import background
@@ -36,6 +39,8 @@ from enformer_features.model.registry import load_weights, weights_digest
 
 Floats = npt.NDArray[np.float32]
 NOTHING = ("zeros", "n")
+TOLERANCE = 0.05  # of the change of the prediction
+TOLERANCE_OF_SUM = 0.01  # of the absolute scores, where they cancel out
 BASELINES = (*NOTHING, "shuffled", "dinucleotide")
 
 
@@ -161,18 +166,27 @@ def integrated_gradients(
     Returns
     -------
     Contributions
-        With ``baseline_prediction`` and ``delta``: the sum of the scores over the
-        difference of the predictions, less 1. ``gradient`` is its weighted mean.
+        With ``baseline_prediction``; ``error``: the sum of the scores, less the
+        difference of the predictions; and ``delta``: the error over the difference.
+        ``gradient`` is its weighted mean.
 
     Raises
     ------
     InputError, InputTypeError, GenomeError, WeightsError, DeviceMemoryError
         As :func:`gradient_x_input` does.
 
+    Warns
+    -----
+    CompletenessWarning
+        For rows whose error is more than 5 % of the difference of the predictions, and
+        more than 1 % of the sum of the absolute scores: take more ``steps``. The second
+        is for rows whose scores cancel out: the difference is small there, and
+        ``delta`` large, however exact the single scores are.
+
     Notes
     -----
-    With shifts, bases that only a shifted window reads count in ``delta``, though they
-    have no score; beyond the row's own window the baseline is N.
+    With shifts, bases that only a shifted window reads count in ``delta`` and
+    ``error``, though they have no score; beyond the row's own window the baseline is N.
 
     References
     ----------
@@ -198,7 +212,7 @@ def integrated_gradients(
     gradients = _Gradients(resolve_target(model, target), X)
     gradients.job.warn_about_windows(stacklevel=4)
     baselines = gradients.baselines(baseline, seed)
-    return gradients.contributions(
+    found = gradients.contributions(
         "integrated_gradients",
         lambda row: gradients.along_path(row, baselines[row], steps),
         None if baseline in NOTHING else baselines,
@@ -206,6 +220,20 @@ def integrated_gradients(
         steps=steps,
         seed=seed,
     )
+    _warn_about_errors(gradients.incomplete, steps)
+    return found
+
+
+def _warn_about_errors(incomplete: dict[str, float], steps: int) -> None:
+    """Name the rows whose scores do not add up, and by how much."""
+    if incomplete:
+        shown = [f"{label} ({delta:+.0%})" for label, delta in incomplete.items()]
+        message = (
+            f"integrated gradients of steps={steps} do not add up to the difference "
+            f"of the predictions within {TOLERANCE:.0%}: {first_few(shown)}; give a "
+            "larger steps="
+        )
+        warn(message, CompletenessWarning, 4)
 
 
 def check_whole(name: str, value: object, least: int) -> None:
@@ -223,7 +251,21 @@ class _Found:
     gradient: Floats
     prediction: float
     baseline_prediction: float = np.nan
-    delta: float = np.nan
+    error: float = 0.0
+    absolute: float = np.nan
+
+    @property
+    def delta(self) -> float:
+        """The error over the change of the prediction."""
+        change = self.prediction - self.baseline_prediction
+        return self.error / change if change else np.nan
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scores add up to the change of the prediction."""
+        change = abs(self.prediction - self.baseline_prediction)
+        allowed = max(TOLERANCE * change, TOLERANCE_OF_SUM * self.absolute)
+        return not abs(self.error) > allowed
 
 
 class _Gradients:
@@ -232,6 +274,7 @@ class _Gradients:
     def __init__(self, readout: Readout, X: Any) -> None:
         self.readout = readout
         self.weights, self.offset = readout.affine()
+        self.incomplete: dict[str, float] = {}
         self.rows = Rows(readout.embedder, X)
         self.job = self.rows.job
         self.recipe, self.bins = self.job.recipe, self.job.bins
@@ -251,7 +294,7 @@ class _Gradients:
         n, length = len(chosen), self.recipe.geometry.sequence_length
         codes = np.full((n, length), N_CODE, dtype=np.uint8)
         gradient = np.full((n, length, 4), np.nan, dtype=np.float32)
-        numbers = np.full((n, 3), np.nan)
+        numbers = np.full((n, 4), np.nan)
         for at, row in enumerate(chosen):
             if row not in good:
                 continue
@@ -259,7 +302,8 @@ class _Gradients:
             found = of_row(row)
             self._check(found, row)
             gradient[at] = found.gradient
-            numbers[at] = found.prediction, found.baseline_prediction, found.delta
+            before, error = found.baseline_prediction, found.error
+            numbers[at] = found.prediction, before, found.delta, error
         is_integrated = method == "integrated_gradients"
         return Contributions(
             table=self.rows.table.iloc[chosen],
@@ -269,14 +313,17 @@ class _Gradients:
             baseline=baselines,
             baseline_prediction=numbers[:, 1] if is_integrated else None,
             delta=numbers[:, 2] if is_integrated else None,
+            error=numbers[:, 3] if is_integrated else None,
             contigs=self.rows.contigs,
             about={**self.readout.provenance(), "method": method, **settings},
         )
 
     def _check(self, found: _Found, row: int) -> None:
+        label = str(self.job.layout.labels[row])
         if np.isfinite(found.gradient).all() and np.isfinite(found.prediction):
+            if not found.is_complete:
+                self.incomplete[label] = found.delta
             return
-        label = self.job.layout.labels[row]
         msg = f"{label}: not finite: the network or the head returned no number"
         raise InferenceError(msg)
 
@@ -386,10 +433,10 @@ class _Gradients:
             number = self.number(ends, row, flips)
             before = self.number(starts, row, flips)
         parts = zip(changes, sums, strict=True)
-        added = sum(float((d.double() * g.double()).sum()) for d, g in parts)
-        difference = number - before
-        delta = added / difference - 1 if difference else np.nan
-        return _Found(_in_window(readings, sums), number, before, delta)
+        scores = torch.stack([(d.double() * g.double()).sum(dim=1) for d, g in parts])
+        error = float(scores.sum()) - (number - before)
+        absolute = float(scores.abs().sum())
+        return _Found(_in_window(readings, sums), number, before, error, absolute)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:

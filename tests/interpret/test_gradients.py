@@ -14,11 +14,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from enformer_features import EnformerEmbedder, Pool, Target
-from enformer_features.exceptions import InputError
+from enformer_features.exceptions import CompletenessWarning, InputError
 from enformer_features.genomics.encoding import decode, encode, one_hot
 from enformer_features.genomics.genome import open_genome
 from enformer_features.interpret.forward import GradientForward
 from enformer_features.interpret.gradients import (
+    _Found,
     _Gradients,
     gradient_x_input,
     integrated_gradients,
@@ -251,6 +252,7 @@ def test_a_network_of_another_length_works_without_a_crop(fasta):
     assert found.gradient.shape == (2, 1_024, 4)
 
 
+IGNORE_ERRORS = "ignore::enformer_features.exceptions.CompletenessWarning"
 SHORT = 1_408  # 11 bins, all kept
 
 
@@ -296,6 +298,7 @@ def test_integrated_gradients_add_up_to_the_difference(baseline, strand):
     )
 
 
+@pytest.mark.filterwarnings(IGNORE_ERRORS)
 def test_n_is_another_name_of_zeros():
     target = Target(tracks=2)
     one, other = (
@@ -305,12 +308,54 @@ def test_n_is_another_name_of_zeros():
     np.testing.assert_array_equal(one.gradient, other.gradient)
 
 
+@pytest.mark.filterwarnings(IGNORE_ERRORS)
 def test_the_error_of_integrated_gradients_falls_with_their_number():
     few, many = (
         integrated_gradients(short(), mostly_n(), Target(tracks=2), steps=steps).delta
         for steps in (1, 16)
     )
     assert abs(many[0]) < abs(few[0]) / 4
+
+
+@pytest.mark.filterwarnings(IGNORE_ERRORS)
+def test_the_error_is_what_the_scores_lack_of_the_difference_on_real_letters():
+    codes = draw_codes(2, SHORT, n_share=0)
+    few, many = (
+        integrated_gradients(short(), codes, Target(tracks=[0, 3]), steps=steps)
+        for steps in (2, 25)
+    )
+    difference = many.prediction - many.baseline_prediction
+    added = many.scores.astype(np.float64).sum(axis=1)
+    np.testing.assert_allclose(many.error, added - difference, atol=1e-6)
+    np.testing.assert_allclose(many.delta, many.error / difference, rtol=1e-9)
+    size = np.abs(many.scores).sum(axis=1)
+    assert (np.abs(many.error) < 0.02 * size).all()
+    assert np.abs(many.error).sum() < np.abs(few.error).sum() / 4
+
+
+def test_scores_that_do_not_add_up_are_warned_about():
+    codes = draw_codes(2, SHORT, n_share=0)
+    message = r"steps=2 do not add up .* within 5%: row 0 \(.*%\), .*a larger steps="
+    with pytest.warns(CompletenessWarning, match=message) as caught:
+        integrated_gradients(short(), codes, Target(tracks=[0, 3]), steps=2)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "absolute", "is_complete"),
+    [
+        (1.0, 0.04, 1.0, True),
+        (-1.0, 0.06, 1.0, False),
+        (0.01, 0.06, 10.0, True),  # scores cancel out
+        (0.01, 0.2, 10.0, False),
+        (0.0, 0.0, 0.0, True),
+    ],
+)
+def test_an_error_is_small_beside_the_difference_or_beside_the_scores(
+    change, error, absolute, is_complete
+):
+    found = _Found(np.zeros(0, np.float32), 2 + change, 2.0, error, absolute)
+    assert found.is_complete == is_complete
 
 
 def test_integrated_gradients_through_a_head_and_in_shifts():
@@ -322,6 +367,7 @@ def test_integrated_gradients_through_a_head_and_in_shifts():
     assert abs(found.delta[0]) < 0.05
 
 
+@pytest.mark.filterwarnings(IGNORE_ERRORS)
 def test_shuffled_baselines_depend_on_the_seed_and_not_on_neighbours():
     target, codes = Target(tracks=2), draw_codes(2, SHORT)
     both, alone, other = (
