@@ -59,7 +59,11 @@ def network_of(config: EnformerConfig = ODD) -> Enformer:
 
 @functools.lru_cache(maxsize=64)
 def _network_of_json(sizes: str) -> Enformer:
-    config = EnformerConfig(**json.loads(sizes))
+    with torch.inference_mode(False):  # kept for tests that take gradients, too
+        return _make_network(EnformerConfig(**json.loads(sizes)))
+
+
+def _make_network(config: EnformerConfig) -> Enformer:
     network = untrained_network(config)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)
@@ -93,7 +97,8 @@ def prepared_of(
 
 @functools.lru_cache(maxsize=8)
 def _exact_of_json(sizes: str) -> Enformer:
-    return copy.deepcopy(_network_of_json(sizes)).double()
+    with torch.inference_mode(False):  # kept for tests that take gradients, too
+        return copy.deepcopy(_network_of_json(sizes)).double()
 
 
 def exact_of(config: EnformerConfig = ODD) -> Enformer:
