@@ -109,7 +109,7 @@ if TYPE_CHECKING:
     from enformer_features.training.tuning.regressor import EnformerRegressor
     from enformer_features.variant_effect.estimator import VariantEffect
     from enformer_features.variant_effect.hdf5 import read_sad_hdf5
-    from enformer_features.variant_effect.mutagenesis import ism, saturation_mutagenesis
+    from enformer_features.variant_effect.mutagenesis import saturation_mutagenesis
     from enformer_features.variant_effect.outputs import read_scores
     from enformer_features.variant_effect.pca import VariantPCA
 
@@ -171,7 +171,6 @@ __all__ = [
     "fit_head",
     "gradient_x_input",
     "integrated_gradients",
-    "ism",
     "lasso_head",
     "leakage_report",
     "load_model",
@@ -253,7 +252,6 @@ _MODULES = {
     "fit_head": "estimators.heads",
     "gradient_x_input": "interpret.gradients",
     "integrated_gradients": "interpret.gradients",
-    "ism": "variant_effect.mutagenesis",
     "lasso_head": "estimators.heads",
     "leakage_report": "estimators.splits.leakage",
     "load_model": "estimators.persistence",

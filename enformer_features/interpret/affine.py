@@ -73,8 +73,8 @@ def _check(predict: Predict, weights: Doubles, offset: float, what: str) -> None
             msg = (
                 f"{what} has no exact gradient: its predictions are not an affine "
                 "function of the features, as those of linear models behind scalers "
-                "and PCA are. Use ism or element_ism, which need no gradient; of a "
-                "TransformedTargetRegressor explain its regressor_, in the units that "
-                "it was fitted in"
+                "and PCA are. Use saturation_mutagenesis or element_ism, which need no "
+                "gradient; of a TransformedTargetRegressor explain its regressor_, in "
+                "the units that it was fitted in"
             )
             raise InputError(msg)

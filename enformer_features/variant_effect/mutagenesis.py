@@ -181,29 +181,6 @@ def saturation_mutagenesis(
     return Mutagenesis(chrom, start, ref, effects, names)
 
 
-def ism(model: Any, region: Any, **options: Any) -> Mutagenesis:
-    """Substitute every base of a region: :func:`saturation_mutagenesis` by its name.
-
-    Parameters
-    ----------
-    model : EnformerEmbedder or fitted Pipeline
-        Any head: no gradient is needed.
-    region : str, or DataFrame of one row
-    **options
-        As in :func:`saturation_mutagenesis`.
-
-    Returns
-    -------
-    Mutagenesis
-        ``contributions()`` says what every base adds.
-
-    Examples
-    --------
-    See :func:`saturation_mutagenesis`.
-    """
-    return saturation_mutagenesis(model, region, **options)
-
-
 def _is_bare(model: Any) -> bool:
     return split_model(model)[1] is None
 

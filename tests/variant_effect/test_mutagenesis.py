@@ -12,7 +12,7 @@ from enformer_features.exceptions import GenomeError, InputError, InputTypeError
 from enformer_features.genomics.variants import variant_table
 from enformer_features.model.handle import ModelHandle
 from enformer_features.variant_effect.estimator import VariantEffect
-from enformer_features.variant_effect.mutagenesis import ism, saturation_mutagenesis
+from enformer_features.variant_effect.mutagenesis import saturation_mutagenesis
 from tests.inference.networks import ODD, network_of
 
 LETTERS = "ACGTN" * 3 + "GATTACA" * 1_000
@@ -91,7 +91,7 @@ def test_regions_that_cannot_be_mutated_are_refused(embedder):
 
 
 def test_contributions_are_the_reference_less_the_mean_of_the_others(embedder):
-    found = ism(embedder, "chr1:4001-4003", tss=4_100)
+    found = saturation_mutagenesis(embedder, "chr1:4001-4003", tss=4_100)
     table = found.to_frame()
     mean = table.groupby("pos")[found.names[2]].mean()
     np.testing.assert_allclose(found.contributions(2), -mean, rtol=1e-5)
