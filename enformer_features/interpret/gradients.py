@@ -25,7 +25,7 @@ from enformer_features.exceptions import (
     warn,
 )
 from enformer_features.genomics.encoding import N_CODE
-from enformer_features.genomics.shuffles import background
+from enformer_features.genomics.shuffles import BACKGROUNDS, background
 from enformer_features.inference.devices import memory_report
 from enformer_features.inference.engine import is_out_of_memory
 from enformer_features.inference.pooling import pool_row
@@ -38,10 +38,8 @@ from enformer_features.model.recompute import one_hot
 from enformer_features.model.registry import load_weights, weights_digest
 
 Floats = npt.NDArray[np.float32]
-NOTHING = ("zeros", "n")
 TOLERANCE = 0.05  # of the change of the prediction
 TOLERANCE_OF_SUM = 0.01  # of the absolute scores, where they cancel out
-BASELINES = (*NOTHING, "shuffled", "dinucleotide")
 
 
 def gradient_x_input(model: Any, X: Any, target: Target | None = None) -> Contributions:
@@ -142,7 +140,7 @@ def integrated_gradients(
     X: Any,
     target: Target | None = None,
     *,
-    baseline: str = "zeros",
+    baseline: str = "n",
     steps: int = 50,
     seed: int = 0,
 ) -> Contributions:
@@ -155,9 +153,9 @@ def integrated_gradients(
     ----------
     model, X, target
         As in :func:`gradient_x_input`.
-    baseline : {"zeros", "n", "shuffled", "dinucleotide"}, default="zeros"
-        N everywhere, which is zeros (two names of one thing); the window's letters in
-        random order; or in one that keeps pairs of neighbours.
+    baseline : {"n", "shuffled", "dinucleotide"}, default="n"
+        N everywhere, which the network reads as zeros; the window's letters in random
+        order; or in one that keeps pairs of neighbours.
     steps : int, default=50
         Gradients, at the places of Gauss-Legendre quadrature.
     seed : int, default=0
@@ -206,7 +204,7 @@ def integrated_gradients(
     >>> bool(abs(found.delta[0]) < 0.05)
     True
     """
-    check_choice("baseline", baseline, BASELINES)
+    check_choice("baseline", baseline, BACKGROUNDS)
     check_whole("steps", steps, least=1)
     check_whole("seed", seed, least=0)
     gradients = _Gradients(resolve_target(model, target), X)
@@ -215,7 +213,7 @@ def integrated_gradients(
     found = gradients.contributions(
         "integrated_gradients",
         lambda row: gradients.along_path(row, baselines[row], steps),
-        None if baseline in NOTHING else baselines,
+        None if baseline == "n" else baselines,
         baseline=baseline,
         steps=steps,
         seed=seed,
@@ -410,7 +408,7 @@ class _Gradients:
         """Return the letters that every row begins from; nothing is run."""
         n, length = len(self.rows), self.recipe.geometry.sequence_length
         codes = np.full((n, length), N_CODE, dtype=np.uint8)
-        if baseline not in NOTHING:
+        if baseline != "n":
             for row in map(int, self.job.layout.good_rows):
                 generator = np.random.default_rng(seed)
                 codes[row] = background(self.rows.codes(row), baseline, generator)

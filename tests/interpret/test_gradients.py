@@ -271,8 +271,8 @@ def short(**parameters):
 @pytest.mark.parametrize(
     ("baseline", "strand"),
     [
-        ("zeros", "match"),
-        ("zeros", "average"),
+        ("n", "match"),
+        ("n", "average"),
         ("shuffled", "match"),
         ("dinucleotide", "match"),
     ],
@@ -296,16 +296,6 @@ def test_integrated_gradients_add_up_to_the_difference(baseline, strand):
     np.testing.assert_allclose(
         found.scores, (one_hot(codes) * found.hypothetical).sum(axis=2), atol=1e-6
     )
-
-
-@pytest.mark.filterwarnings(IGNORE_ERRORS)
-def test_n_is_another_name_of_zeros():
-    target = Target(tracks=2)
-    one, other = (
-        integrated_gradients(short(), mostly_n(), target, baseline=name, steps=2)
-        for name in ("zeros", "n")
-    )
-    np.testing.assert_array_equal(one.gradient, other.gradient)
 
 
 @pytest.mark.filterwarnings(IGNORE_ERRORS)
@@ -384,5 +374,7 @@ def test_shuffled_baselines_depend_on_the_seed_and_not_on_neighbours():
 def test_settings_of_integrated_gradients_are_checked(fasta):
     with pytest.raises(InputError, match="did you mean 'shuffled'"):
         integrated_gradients(exact(fasta), GENES, baseline="shufled")
+    with pytest.raises(InputError, match="is not one of 'n', 'shuffled', 'dinucl"):
+        integrated_gradients(exact(fasta), GENES, baseline="zeros")
     with pytest.raises(InputError, match="steps=0 must be a whole number of at least"):
         integrated_gradients(exact(fasta), GENES, steps=0)

@@ -158,7 +158,9 @@ def test_regions_of_a_contig_that_is_not_there_are_refused(tmp_path):
 )
 def test_heads_without_an_exact_gradient_say_what_to_use_instead(head):
     model = pipeline(head)
-    with pytest.raises(InputError, match="Use saturation_mutagenesis or element_ism.*its"):
+    with pytest.raises(
+        InputError, match=r"Use saturation_mutagenesis or element_ism.*its"
+    ):
         explain(model, CODES, Target(output=1))
 
 
