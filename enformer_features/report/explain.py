@@ -36,9 +36,9 @@ from enformer_features.interpret.targets import Readout, Target, resolve_target
 from enformer_features.report.edits import OwnWindows
 from enformer_features.report.explanation import MAX_REGIONS, Explanation, Tracks
 from enformer_features.report.intervals import as_fitted, interval_ends
+from enformer_features.report.methods import METHODS
 
 Method = Literal["gradient", "integrated", "ism", "attention"]
-METHODS = ("gradient", "integrated", "ism", "attention")
 MAX_TRACKS = 12  # that are drawn
 _NAMES = {
     "gradient": "gradient_x_input",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from enformer_features.genomics.windows import BIN_SIZE
+from enformer_features.report.caution import origin_lines
 from enformer_features.report.explanation import Explanation
 from enformer_features.storage.files import atomic_write
-from enformer_features.variant_effect.caution import comment_lines
 
 
 def score_tables(found: Explanation) -> Iterator[pd.DataFrame]:
@@ -66,7 +68,7 @@ def write_scores(found: Explanation, target: Path) -> None:
         atomic_write(target) as temporary,
         gzip.open(temporary, "wt") if is_packed else temporary.open("w") as file,
     ):
-        file.writelines(f"{line}\n" for line in comment_lines(found.about))
+        file.writelines(f"{line}\n" for line in origin_lines(found.about))
         for number, table in enumerate(score_tables(found)):
             _append(table, file, header=number == 0)
 
@@ -74,12 +76,27 @@ def write_scores(found: Explanation, target: Path) -> None:
 def write_table(table: pd.DataFrame, target: Path, about: Mapping[str, Any]) -> None:
     """Write a table below comments that say where it comes from."""
     with atomic_write(target) as temporary, temporary.open("w") as file:
-        file.writelines(f"{line}\n" for line in comment_lines(about))
+        file.writelines(f"{line}\n" for line in origin_lines(about))
         _append(table, file, header=True)
 
 
 def _append(table: pd.DataFrame, file: Any, *, header: bool) -> None:
     table.to_csv(file, sep="\t", index=False, float_format="%.6g", header=header)
+
+
+def write_bedgraph(found: Explanation, target: Path) -> None:
+    """Write the scores of gradients as bedGraph, below comments."""
+    assert found.contributions is not None
+    is_packed = target.suffix == ".gz"
+    with tempfile.TemporaryDirectory() as folder:
+        scores = found.contributions.write_bedgraph(Path(folder, "scores.bedgraph"))
+        with (
+            atomic_write(target) as temporary,
+            gzip.open(temporary, "wt") if is_packed else temporary.open("w") as file,
+            scores.open() as lines,
+        ):
+            file.writelines(f"{line}\n" for line in origin_lines(found.about))
+            shutil.copyfileobj(lines, file)
 
 
 def write_arrays(found: Explanation, target: Path) -> None:
