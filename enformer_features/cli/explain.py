@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from enformer_features.cli.console import (
     OK,
@@ -27,13 +28,16 @@ from enformer_features.cli.options import (
     whole_numbers,
 )
 from enformer_features.cli.outputs import add_writing, check_file, failed_rows
+from enformer_features.cli.sidecars import sidecar_of, write_sidecar
 from enformer_features.exceptions import (
     InputError,
+    MissingDependencyError,
     UntrainedWeightsWarning,
     check_choice,
     first_few,
     warn,
 )
+from enformer_features.report.methods import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +49,16 @@ if TYPE_CHECKING:
 
 TABLES = (".tsv", ".tsv.gz")
 SIGNAL = (".bedgraph", ".bedgraph.gz", ".bw", ".bigwig")
+BIGWIG = (".bw", ".bigwig")
 PAGE = ".html"
 SUFFIXES = (*TABLES, *SIGNAL, ".npz", PAGE)
-METHODS = ("gradient", "integrated", "ism", "attention")
+
+
+class _Output(NamedTuple):
+    """A file that is written, and what is written into it."""
+
+    path: Path
+    role: Literal["scores", "page", "elements", "origin"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +161,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="gradient",
         help=f"{', '.join(METHODS)} (default: gradient): gradient x input; integrated "
-        "gradients; every substitution; what the explained bins attend to",
+        "gradients; every substitution; what the explained bins attend to (of a model "
+        "those of its pooling, or the TSS bins if its pools read different ones)",
     )
     group.add_argument(
         "--baseline",
@@ -197,7 +209,8 @@ def _add_beside(parser: argparse.ArgumentParser) -> None:
         "--domain",
         metavar="FILE",
         help="for the page: genes that the model was fitted on; regions unlike them "
-        "are flagged",
+        "are flagged; alike in the model's features, or in the embedding without "
+        "--model",
     )
     group.add_argument(
         "--draw-tracks",
@@ -211,7 +224,8 @@ def _add_beside(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain and write."""
     _check_method(args)
-    files = _check_files(args)
+    outputs = _check_files(args)
+    files = [output.path for output in outputs]
     question = _question(args)
     windows = question.check()
     if _suffix_of(args.out) in SIGNAL:
@@ -221,11 +235,11 @@ def run(args: argparse.Namespace) -> int:
         return OK
     question = replace(question, domain=_domain(args, question.model))
     began = time.perf_counter()
-    for_page = any(file.suffix == PAGE for file in files)
+    for_page = any(output.role == "page" for output in outputs)
     found = question.answer(for_page=for_page)
     _warn_if_untrained(found)
-    for file in files:
-        _write(found, file, args)
+    for output in outputs:
+        _write(found, output, args)
     failed = failed_rows(found.windows.set_index("name")["reason"])
     summary = {
         "files": list(map(str, files)),
@@ -245,24 +259,46 @@ def run(args: argparse.Namespace) -> int:
     return PARTIAL if failed else OK
 
 
-def _check_files(args: argparse.Namespace) -> list[Path]:
+def _check_files(args: argparse.Namespace) -> list[_Output]:
     """Check everything that is written, before any work."""
     _check_suffix(args, args.out)
     if args.html and not args.html.lower().endswith(PAGE):
         msg = f"--html {args.html} must end in {PAGE}"
         raise InputError(msg)
     inputs = [*row_files(args), args.elements, args.variants, args.model, args.domain]
-    names = [args.out, *([args.html] if args.html else [])]
-    if args.elements and _suffix_of(args.out) != PAGE:
-        names.append(f"{args.out}.elements.tsv")
     given = [file for file in inputs if file]
-    files = [check_file(args, name, given) for name in names]
-    if len(set(files)) < len(files):
+    suffix = _suffix_of(args.out)
+    wanted: list[tuple[str, Any]] = [
+        (args.out, "page" if suffix == PAGE else "scores"),
+        *([(args.html, "page")] if args.html else []),
+    ]
+    if args.elements and suffix != PAGE:
+        wanted.append((f"{args.out}.elements.tsv", "elements"))
+    if suffix in BIGWIG:
+        wanted.append((str(sidecar_of(Path(args.out))), "origin"))
+    files = [_Output(check_file(args, name, given), role) for name, role in wanted]
+    if len({file.path for file in files}) < len(files):
         msg = f"--html {args.html} is --out too; -o page.html alone writes a page"
         raise InputError(msg)
-    if not any(file.suffix == PAGE for file in files):
+    has_page = any(file.role == "page" for file in files)
+    if not has_page:
         _check_no_extras(args)
+    _check_installed(suffix, has_page=has_page)
     return files
+
+
+def _check_installed(suffix: str, *, has_page: bool) -> None:
+    """Miss a package now, and not after the work."""
+    if has_page:
+        from enformer_features.plotting.base import figure_class
+
+        figure_class()
+    if suffix in BIGWIG and find_spec("pyBigWig") is None:
+        msg = (
+            "writing bigWig files needs pyBigWig, which is not installed; install it "
+            "with pip install 'enformer-features[train]', or write .bedgraph"
+        )
+        raise MissingDependencyError(msg)
 
 
 def _check_no_extras(args: argparse.Namespace) -> None:
@@ -353,6 +389,7 @@ def _domain(args: argparse.Namespace, model: Any) -> OutOfDomain | None:
     if args.domain is None:
         return None
     from enformer_features.estimators.domain import OutOfDomain
+    from enformer_features.estimators.streaming import changed
     from enformer_features.genomics.genes import read_genes
 
     fitted_on = read_genes(
@@ -361,7 +398,10 @@ def _domain(args: argparse.Namespace, model: Any) -> OutOfDomain | None:
         chrom=args.chrom_column,
         missing_tss=args.missing_tss,
     )
-    return OutOfDomain(embedder_of(model)).fit(fitted_on)
+    embedder = embedder_of(model)
+    if args.model is None:  # a few tracks are no space in which regions are alike
+        embedder = changed(embedder, output="embedding", tracks=None)
+    return OutOfDomain(embedder).fit(fitted_on)
 
 
 def _rows(args: argparse.Namespace) -> pd.DataFrame:
@@ -435,24 +475,35 @@ def _warn_if_untrained(found: Explanation) -> None:
         warn(msg, UntrainedWeightsWarning)
 
 
-def _write(found: Explanation, file: Path, args: argparse.Namespace) -> None:
-    """Write one file in the form that its name asks for."""
+def _write(found: Explanation, output: _Output, args: argparse.Namespace) -> None:
+    """Write one file by its role; scores in the form that their suffix asks for."""
+    from enformer_features.report.caution import network_lines
     from enformer_features.report.explanation import explain_page
-    from enformer_features.report.files import write_arrays, write_scores, write_table
+    from enformer_features.report.files import write_table
 
-    overwrite = args.overwrite
-    suffix = _suffix_of(str(file))
-    if str(file).endswith(".elements.tsv") and found.elements is not None:
+    file = output.path
+    if output.role == "page":
+        explain_page(found, file, overwrite=args.overwrite)
+    elif output.role == "elements":
+        assert found.elements is not None
         write_table(found.elements, file, found.about)
-    elif suffix == PAGE:
-        explain_page(found, file, overwrite=overwrite)
-    elif suffix == ".npz":
-        write_arrays(found, file)
-    elif suffix in TABLES:
-        write_scores(found, file)
+    elif output.role == "origin":
+        result = {"n_regions": len(found), "caution": network_lines(found.about)}
+        write_sidecar(Path(args.out), args, found.about, result)
     else:
+        _write_scores(found, file, args)
+
+
+def _write_scores(found: Explanation, file: Path, args: argparse.Namespace) -> None:
+    from enformer_features.report import files
+
+    suffix = _suffix_of(str(file))
+    if suffix in BIGWIG:
         assert found.contributions is not None
-        is_text = suffix.startswith(".bedgraph")
-        contributions = found.contributions
-        write = contributions.write_bedgraph if is_text else contributions.write_bigwig
-        write(file, overwrite=overwrite)
+        found.contributions.write_bigwig(file, overwrite=args.overwrite)
+    elif suffix in SIGNAL:
+        files.write_bedgraph(found, file)
+    elif suffix == ".npz":
+        files.write_arrays(found, file)
+    else:
+        files.write_scores(found, file)

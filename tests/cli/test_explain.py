@@ -1,7 +1,9 @@
 """The command on a toy genome; numbers are those of the functions it calls."""
 
+import argparse
 import gzip
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,8 @@ from enformer_features import (
     save_model,
 )
 from enformer_features.cli import explain as command
-from enformer_features.report.explain import METHODS
+from enformer_features.model.registry import BUNDLED
+from enformer_features.report.methods import METHODS
 from tests.cli.conftest import LENGTH
 
 pytestmark = [
@@ -58,7 +61,7 @@ def read(path):
 
 
 def test_methods_are_those_of_the_report():
-    assert command.METHODS == METHODS
+    assert command.METHODS is METHODS
 
 
 def test_every_base_has_a_row_with_its_gradient(cli, only, gene, embedder, tmp_path):
@@ -91,6 +94,93 @@ def test_signal_files_are_written(cli, only, tmp_path, name):
     out = tmp_path / name
     done = cli("explain", *only, *TRACKS, "-o", out)
     assert (done.code, out.stat().st_size > 100) == (0, True), done.err
+
+
+@pytest.mark.parametrize("name", ["scores.bedgraph", "scores.bedgraph.gz"])
+def test_a_bedgraph_says_where_it_comes_from(cli, only, gene, tmp_path, name):
+    out = tmp_path / name
+    assert cli("explain", *only, *TRACKS, "-o", out).code == 0
+    opened = gzip.open if out.suffix == ".gz" else open
+    with opened(out, "rt") as text:
+        lines = text.read().splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    assert "untrained" in comments[0]
+    assert "provenance" in comments[-1]
+    assert lines[len(comments)].split("\t")[0] == gene["chrom"].iloc[0]
+
+
+def test_a_bigwig_has_its_origin_beside_it(cli, only, tmp_path):
+    out = tmp_path / "scores.bw"
+    done = cli("explain", *only, *TRACKS, "-o", out, "--json")
+    beside = tmp_path / "scores.bw.json"
+    assert json.loads(done.out)["files"] == [str(out), str(beside)]
+    record = json.loads(beside.read_text())
+    assert "untrained" in record["result"]["caution"][0]
+    assert record["provenance"]["method"] == "gradient_x_input"
+
+
+def test_the_small_network_is_known_by_its_digest(cli, toy, tmp_path):
+    out = tmp_path / "scores.tsv"
+    given = ("--genome", toy.genome, "--weights", BUNDLED["mini"], *TRACKS, "-o", out)
+    done = cli("explain", "chr1:9001-9100", *given, "--sequence-length", LENGTH)
+    assert done.code == 0, done.err
+    assert "small bundled one" in out.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("missing", "options"),
+    [
+        ("matplotlib.figure", ("-o", "a.tsv", "--html", "a.html")),
+        ("pyBigWig", ("-o", "a.bw")),
+    ],
+)
+def test_a_missing_package_is_told_before_any_work(
+    cli, only, exploding, tmp_path, monkeypatch, missing, options
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    given = (*only, "--weights", exploding, *TRACKS, *options)
+    done = cli("explain", *given, "--dry-run")
+    assert done.code != 0
+    assert f"need{'s' * (missing == 'pyBigWig')} " in done.err
+    assert missing.partition(".")[0] in done.err
+
+
+def test_a_dry_run_checks_elements(cli, only, exploding, tmp_path):
+    bed = tmp_path / "elements.bed"
+    bed.write_text("chrQ\t1\t100\n")
+    given = (*only, "--weights", exploding, *TRACKS, "--elements", bed)
+    done = cli("explain", *given, "-o", tmp_path / "a.tsv", "--dry-run")
+    assert done.code == 2
+    assert "chrQ" in done.err
+
+
+def test_scores_may_be_called_like_elements(cli, only, elements, tmp_path):
+    out = tmp_path / "a.elements.tsv"
+    page = tmp_path / "Q.HTML"
+    given = (*only, *TRACKS, "--elements", elements, "--html", page)
+    done = cli("explain", *given, "-o", out)
+    assert done.code == 0, done.err
+    assert "letter" in read(out)[0]
+    assert "effect" in read(tmp_path / "a.elements.tsv.elements.tsv")[0]
+    assert "<h3>Elements</h3>" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("bins", ["center", "region"])
+def test_substitutions_of_any_bins_are_scored(cli, toy, tmp_path, bins):
+    given = ("chr1:9001-9100", *toy.network, *TRACKS, "--method", "ism")
+    out = tmp_path / "ism.tsv"
+    done = cli("explain", *given, "--ism-bp", 2, "--bins", bins, "-o", out)
+    assert done.code == 0, done.err
+    assert read(out)[0]["effect"].abs().max() > 0
+
+
+def test_regions_are_alike_in_the_embedding_and_not_in_a_few_tracks(toy, embedder):
+    args = argparse.Namespace(
+        domain=toy.genes, model=None, tss="gene", chrom_column=None, missing_tss="error"
+    )
+    domain = command._domain(args, embedder)
+    assert (domain.embedder.output, domain.embedder.tracks) == ("embedding", None)
 
 
 def test_integrated_gradients_take_their_options(cli, only, tmp_path):
