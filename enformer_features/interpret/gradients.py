@@ -29,7 +29,7 @@ from enformer_features.genomics.shuffles import BACKGROUNDS, background
 from enformer_features.inference.devices import memory_report
 from enformer_features.inference.engine import is_out_of_memory
 from enformer_features.inference.pooling import pool_row
-from enformer_features.inference.precision import arithmetic
+from enformer_features.inference.precision import POLICIES, arithmetic
 from enformer_features.interpret.contributions import Codes, Contributions
 from enformer_features.interpret.forward import GradientForward
 from enformer_features.interpret.rows import Reading, Rows
@@ -71,8 +71,10 @@ def gradient_x_input(model: Any, X: Any, target: Target | None = None) -> Contri
 
     Notes
     -----
-    Runs the plain network, in float32, or float64 when the embedder's precision says
-    so; its first levels by tiles, and all activations twice, in place of keeping them.
+    Runs the plain network, in float32 (with TF32 operands on CUDA when the embedder's
+    precision says so, as "auto" does), or float64; never in bfloat16 or float16.
+    ``about`` names what ran. Its first levels run by tiles, and all activations are
+    computed twice, in place of keeping them.
     Directions and shifts are averaged in the genome's coordinates; bases that only a
     shifted window reads are left out.
 
@@ -313,8 +315,20 @@ class _Gradients:
             delta=numbers[:, 2] if is_integrated else None,
             error=numbers[:, 3] if is_integrated else None,
             contigs=self.rows.contigs,
-            about={**self.readout.provenance(), "method": method, **settings},
+            about={**self._provenance(), "method": method, **settings},
         )
+
+    def _provenance(self) -> dict[str, Any]:
+        """Return what the values depend on, with the arithmetic that ran.
+
+        Operands are not rounded to 16 bits here, whatever the embedder says, and
+        convolutions are PyTorch's.
+        """
+        policy = self.job.backend.precision
+        if policy.operands != torch.float64 and not policy.tf32:
+            policy = POLICIES["float32-exact"]
+        about = {"precision": policy.name, "precision_rms_error": policy.rms_error}
+        return {**self.readout.provenance(), **about}
 
     def _check(self, found: _Found, row: int) -> None:
         label = str(self.job.layout.labels[row])

@@ -17,6 +17,7 @@ from enformer_features import EnformerEmbedder, Pool, Target
 from enformer_features.exceptions import CompletenessWarning, InputError
 from enformer_features.genomics.encoding import decode, encode, one_hot
 from enformer_features.genomics.genome import open_genome
+from enformer_features.inference.precision import POLICIES
 from enformer_features.interpret.forward import GradientForward
 from enformer_features.interpret.gradients import (
     _Found,
@@ -233,6 +234,25 @@ def test_float32_agrees_with_float64(fasta):
     size = np.abs(double.scores).max()
     assert np.abs(single.scores - double.scores).max() <= 1e-4 * size
     assert single.scores.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "ran"),
+    [
+        ("auto", "float32-exact"),
+        ("float32", "float32-exact"),
+        ("bfloat16", "float32-exact"),
+        ("float64", "float64"),
+    ],
+)
+def test_the_precision_that_is_told_is_the_one_that_ran(fasta, given, ran):
+    model = exact(fasta, precision=given, device="cpu")
+    found = gradient_x_input(model, GENES.iloc[:1], Target(tracks=0))
+    assert found.about["precision"] == ran
+    assert found.about["precision_rms_error"] == POLICIES[ran].rms_error
+    expected = exact(fasta, precision=ran, device="cpu")
+    same = gradient_x_input(expected, GENES.iloc[:1], Target(tracks=0))
+    np.testing.assert_array_equal(found.gradient, same.gradient)
 
 
 def test_rows_that_cannot_be_read_are_nan_when_asked(fasta):
