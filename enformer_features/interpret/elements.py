@@ -19,7 +19,7 @@ from enformer_features.exceptions import (
     check_choice,
 )
 from enformer_features.genomics.encoding import reverse_complement
-from enformer_features.genomics.genome import open_genome
+from enformer_features.genomics.genome import open_genome, rename_contigs
 from enformer_features.genomics.regions import region_table
 from enformer_features.genomics.shuffles import BACKGROUNDS, background
 from enformer_features.inference.alleles import AlleleForward, Copy
@@ -54,7 +54,8 @@ def element_ism(
     X : table or sequence of regions, n_rows
         As the embedder takes it: genes, for instance.
     elements : DataFrame or sequence of str
-        As regions: ``chrom``, ``start``, ``end``, ``name``, or ``"chr1:101-200"``.
+        As regions: ``chrom``, ``start``, ``end``, ``name``, or ``"chr1:101-200"``; the
+        embedder's ``contig_style`` holds for their contigs too.
     target : Target, optional
         What is explained, as in :func:`gradient_x_input`.
     how : {"n", "shuffled", "dinucleotide"}, default="n"
@@ -184,6 +185,8 @@ def _elements(elements: Any, readout: Readout, are_free: bool) -> pd.DataFrame:
     if len(bad):
         msg = f"element {bad[0]}: {table.loc[bad[0], 'reason']} ({len(bad)} in all)"
         raise InputError(msg)
+    chroms = rename_contigs(table["chrom"], readout.embedder.contig_style)
+    table = table.assign(chrom=chroms)
     unknown = sorted(set(table["chrom"]) - set(contigs))
     if unknown and are_free:
         msg = f"elements lie on contigs that the genome does not have: {unknown[:5]}"

@@ -131,6 +131,15 @@ def test_what_cannot_be_taken_out_is_refused(fasta):
         element_ism(embedder(fasta, output="embedding"), GENES, ELEMENTS)
 
 
+@pytest.mark.parametrize("elements", [["1:3301-3420"], ["chr1:3301-3420"]])
+def test_contigs_of_elements_are_renamed_as_those_of_regions_are(fasta, elements):
+    model = embedder(fasta, contig_style="ucsc")
+    found = element_ism(model, GENES, elements, Target(tracks=0))
+    named = element_ism(embedder(fasta), GENES, ["chr1:3301-3420"], Target(tracks=0))
+    np.testing.assert_array_equal(found["effect"], named["effect"])
+    assert found["chrom"].tolist() == ["chr1", "chr1"]
+
+
 def test_no_element_on_the_chromosome_is_an_empty_table(fasta):
     found = element_ism(embedder(fasta), GENES, ["chr2:101-200"], Target(tracks=0))
     assert len(found) == 0
