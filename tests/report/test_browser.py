@@ -189,3 +189,11 @@ def test_a_picture_of_the_page_is_not_blank(
     pixels = imread(tmp_path / "phone.png")
     assert pixels.shape[:2] == (844, 390)
     assert pixels[..., :3].std() > 0.05
+
+
+def test_an_address_that_is_not_ours_breaks_nothing(
+    chromium: Browser, explained: str
+) -> None:
+    chromium.open(f"{explained}#100%", DESKTOP)
+    assert chromium.errors == []
+    assert chromium.run(DRAWN) in ("letters", "bars")

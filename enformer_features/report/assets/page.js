@@ -315,7 +315,9 @@ class Logo {
   }
 
   fromHash() {
-    const found = /^#(.+):(\d+)-(\d+)$/.exec(decodeURIComponent(location.hash));
+    let hash = "";
+    try { hash = decodeURIComponent(location.hash); } catch { /* no address of ours: #100% */ }
+    const found = /^#(.+):(\d+)-(\d+)$/.exec(hash);
     return found && found[1] === this.box.id ? [found[2] - 1, Number(found[3])] : null;
   }
 }
