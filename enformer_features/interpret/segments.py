@@ -150,7 +150,8 @@ class _Window:
             return known
         length = len(self.scores)
         middle = length // 2
-        return self.start + (length - 1 - middle if self.strand == "-" else middle)
+        backward = of_row["read_strand"] == "-"
+        return self.start + (length - 1 - middle if backward else middle)
 
     def strongest(self, n: int, width: int, gap: int) -> list[int]:
         """Return where segments begin; of equals, the first on the gene's strand."""

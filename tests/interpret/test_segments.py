@@ -84,6 +84,13 @@ def test_without_a_tss_distances_are_from_the_middle_as_it_is_read():
     assert given["distance_bp"].tolist() == [10]
 
 
+@pytest.mark.parametrize(("read", "middle"), [("+", 12), ("-", 11), ("+/-", 12)])
+def test_the_middle_of_a_minus_gene_is_where_its_window_is_read(read, middle):
+    scores = bumps(**{f"i{middle}": 1})
+    found = contributions(scores, read_strand=read, strand="-", tss=-1)
+    assert strongest_segments(found, width_bp=1)["distance_bp"].tolist() == [0]
+
+
 def test_windows_read_both_ways_are_told_on_the_genes_strand():
     both = contributions(bumps(i0=1), read_strand="+/-", strand="-")
     found = strongest_segments(both, width_bp=1, flank_bp=2)
