@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 from sklearn.tree import DecisionTreeRegressor
 
 from enformer_features import EnformerEmbedder, Target, element_ism
 from enformer_features.exceptions import GenomeError, InputError
-from enformer_features.genomics.encoding import decode
+from enformer_features.genomics.encoding import decode, one_hot
+from enformer_features.inference.pooling import pool_row
+from enformer_features.interpret.rows import Rows
+from enformer_features.interpret.targets import resolve_target
 from enformer_features.model.handle import ModelHandle
-from tests.inference.networks import ODD, draw_codes, network_of
+from tests.inference.networks import ODD, draw_codes, exact_of, network_of
 from tests.interpret.test_gradients import LENGTH, fitted
 
 GENES = pd.DataFrame(
@@ -55,6 +59,25 @@ def without(tmp_path, start, end):
     return written(tmp_path / f"without_{start}.fa", letters)
 
 
+def in_float64(model, target):
+    """Predict the genes by the plain network, without rounding features to float32."""
+    readout = resolve_target(model, target)
+    rows = Rows(readout.embedder, GENES)
+    recipe, bins = rows.job.recipe, rows.job.bins
+    network, tracks = exact_of(ODD), list(recipe.tracks.indices)
+    numbers = []
+    for row in range(len(rows)):
+        read = []
+        for reading in rows.readings(row):
+            letters = torch.from_numpy(one_hot(reading.codes))[None].double()
+            with torch.no_grad():
+                kept = network(letters, output="tracks")[0][:, tracks]
+            read.append(kept.flip(0) if reading.flip else kept)
+        pooled = pool_row(torch.stack(read).mean(dim=0), recipe.pools, bins, row, 0)
+        numbers.append(readout.predict(pooled[None].numpy())[0])
+    return np.array(numbers)
+
+
 @pytest.mark.parametrize("shifts", [(0,), (-9, 0, 9)])
 @pytest.mark.parametrize("strand", ["match", "average"])
 def test_effects_are_those_of_full_forwards(fasta, tmp_path, strand, shifts):
@@ -66,15 +89,14 @@ def test_effects_are_those_of_full_forwards(fasta, tmp_path, strand, shifts):
     assert found["distance"].tolist() == [-640, 152, 2_200, 840, 48, -2_000]
 
     def predicted(genome):
-        tracks = embedder(genome, tracks=[1, 4], **options).transform(GENES)
-        return tracks.astype(np.float64).mean(axis=1)
+        return in_float64(embedder(genome, **options), target)
 
     before = predicted(fasta)
     for number, (start, end) in enumerate([(3_300, 3_420), (4_150, 4_155)]):
         rows = found.iloc[[number, number + 3]]
         lost = before - predicted(without(tmp_path, start, end))
-        np.testing.assert_allclose(rows["effect"], lost, atol=3e-7)
-        np.testing.assert_allclose(rows["prediction"], before, rtol=1e-5)
+        np.testing.assert_allclose(rows["effect"], lost, rtol=1e-7)
+        np.testing.assert_allclose(rows["prediction"], before, rtol=1e-9)
         assert (rows["magnitude"] == rows["effect"].abs()).all()
         assert (rows["magnitude"] > 1e-5).all()
         assert rows["n"].tolist() == [1, 1]
@@ -110,11 +132,10 @@ def test_shuffles_are_averaged_and_an_element_has_its_own(fasta, how):
 def test_effects_go_through_any_head(fasta, tmp_path, head):
     model = fitted(embedder(fasta), 2, head)
     found = element_ism(model, GENES, ["chr1:3301-3420"], Target(output=1))
+    before = in_float64(model, Target(output=1))
     edited = model.set_params(enformerembedder__genome=without(tmp_path, 3_300, 3_420))
-    after = edited.predict(GENES)[:, 1]
-    np.testing.assert_allclose(
-        found["prediction"] - found["effect"], after, rtol=1e-5, atol=1e-5
-    )
+    after = in_float64(edited, Target(output=1))
+    np.testing.assert_allclose(found["effect"], before - after, rtol=1e-6, atol=1e-12)
 
 
 def test_what_cannot_be_taken_out_is_refused(fasta):
