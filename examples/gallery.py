@@ -270,8 +270,8 @@ def models_and_baselines(world: World) -> Any:
 
     Medians over tissues with the 5th to 95th percentile over draws of whole
     chromosomes. A model is worth having when it beats nine numbers of GC and CpG around
-    the TSS, which say nothing in this invented genome. The mean of the training genes and
-    permuted targets stand at 0 or below, as they should.
+    the TSS, which say nothing in this invented genome. The mean of the training genes
+    and permuted targets stand at 0 or below, as they should.
     """
     return plot_by_split(world.found.table)
 
