@@ -108,8 +108,35 @@ def test_substitutions_are_of_the_bins_that_are_explained(
     assert effect == pytest.approx(values[1] - values[0], rel=5e-3)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"center": "bin", "strand": "average"},
+        {"center": "basenji", "shifts": (-3, 5)},
+        {"snap": True},
+    ],
+    ids=["both directions", "shifts", "snapped"],
+)
+def test_variants_are_read_as_the_region_is(
+    toy: ToyData, tmp_path: Any, options: dict[str, Any]
+) -> None:
+    start = 8200
+    variants, _, alt = substitution(toy, start)
+    target, rows = Target(tracks=[24], bins=(-1, 4)), region("-")
+    values = []
+    for genome in (toy.genome, edited(toy, tmp_path, start, alt)):
+        readout = resolve_target(embedder_of(toy, genome, **options), target)
+        features = readout.embedder.transform(rows)
+        values.append(readout.predict(features.astype(np.float64))[0])
+    model = embedder_of(toy, **options)
+    found = Question(model, rows, target, variants=variants).answer().variants
+    assert found is not None
+    assert found["effect"][0] == pytest.approx(values[1] - values[0], rel=5e-3)
+
+
 def test_sequences_have_no_places_to_edit(toy: ToyData) -> None:
-    asked = Question(embedder_of(toy), ["A" * LENGTH], Target(tracks=0), method="ism")
+    sequences: Any = ["A" * LENGTH]
+    asked = Question(embedder_of(toy), sequences, Target(tracks=0), method="ism")
     with pytest.raises(InputError, match="X holds sequences"):
         asked.check()
 

@@ -175,7 +175,7 @@ def test_attention_alone_needs_no_target(
 def test_elements_are_checked_without_weights(
     question: Question,
     exploding: EnformerEmbedder,
-    elements: list[str],
+    elements: Any,
     changes: dict[str, Any],
     message: str,
 ) -> None:
