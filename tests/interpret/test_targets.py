@@ -10,7 +10,11 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    QuantileTransformer,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeRegressor
 
 from enformer_features import EnformerEmbedder, Target, TrackSelection
@@ -146,6 +150,10 @@ def test_regions_of_a_contig_that_is_not_there_are_refused(tmp_path):
         explain(embedder(genome=path), ["chr7:101-200"], Target(tracks=0))
 
 
+def logarithm(values):
+    return np.log(values + 5)  # NaN for some negative features
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -153,6 +161,7 @@ def test_regions_of_a_contig_that_is_not_there_are_refused(tmp_path):
         RandomForestRegressor(n_estimators=3, random_state=0),
         KNeighborsRegressor(3),
         make_pipeline(QuantileTransformer(n_quantiles=20), Ridge()),
+        make_pipeline(FunctionTransformer(logarithm), Ridge()),
         TransformedTargetRegressor(Ridge(), func=np.log, inverse_func=np.exp),
     ],
 )
