@@ -166,8 +166,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--baseline",
-        default="zeros",
-        help="integrated: zeros, n, shuffled, dinucleotide (default: zeros)",
+        default="n",
+        help="integrated: n (zeros), shuffled, dinucleotide (default: n)",
     )
     group.add_argument(
         "--steps",

@@ -75,7 +75,7 @@ class Question:
         Fitted; flags regions.
     ism_bp : int, default=200
         Bases around the TSS, or the region's middle, that ``"ism"`` substitutes.
-    baseline : str, default="zeros"
+    baseline : str, default="n"
         Of ``"integrated"``.
     steps : int, default=50
     seed : int, default=0
@@ -94,7 +94,7 @@ class Question:
     draw_tracks: Sequence[int] | None = None
     domain: OutOfDomain | None = None
     ism_bp: int = 200
-    baseline: str = "zeros"
+    baseline: str = "n"
     steps: int = 50
     seed: int = 0
 
