@@ -147,20 +147,34 @@ def progress(args: argparse.Namespace) -> bool | None:
 def as_flags(text: str, args: argparse.Namespace) -> str:
     """Write the parameters that a message names as the flags of this command.
 
+    What calls a class or a function with such parameters names the flags alone. A
+    command whose flag has another name than the parameter tells so in ``args.flags``,
+    and that it has none by None.
+
     Examples
     --------
     >>> as_flags("use edge='pad', overwrite=True", argparse.Namespace(edge=1))
     "use --edge 'pad', overwrite=True"
+    >>> as_flags("give Target(output=...), one of 'a'", argparse.Namespace(
+    ...     flags={"output": "target"}))
+    "give --target, one of 'a'"
     """
+    names = {name: name for name in vars(args)} | getattr(args, "flags", {})
 
     def flag(match: re.Match[str]) -> str:
-        name, is_switch = match[1], match[2]
-        if name not in vars(args):
+        name, value = names.get(match[1]), match[2]
+        if name is None:
             return match[0]
         spelled = f"--{name.replace('_', '-')}"
-        return spelled if is_switch else f"{spelled} "
+        return spelled if value else f"{spelled} "
 
-    return re.sub(r"\b([a-z_]+)=(True\b)?", flag, text)
+    def call(match: re.Match[str]) -> str:
+        if names.get(match[2]) is None:
+            return match[0]
+        return f"{'give ' * bool(match[1])}{match[2]}={match[3]}"
+
+    bare = re.sub(r"(call )?\b\w+\((?:path, )?([a-z_]+)=([^(),]*)\)", call, text)
+    return re.sub(r"\b([a-z_]+)=(True\b|\.\.\.)?", flag, bare)
 
 
 def _from_here(text: str) -> str:

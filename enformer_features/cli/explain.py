@@ -17,7 +17,13 @@ from enformer_features.cli.console import (
     progress,
     show,
 )
-from enformer_features.cli.models import add_model, embedder_of, make_model
+from enformer_features.cli.models import (
+    add_model,
+    add_target_names,
+    embedder_of,
+    make_model,
+    target_names,
+)
 from enformer_features.cli.options import (
     add_gene_starts,
     add_settings,
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from enformer_features.estimators.domain import OutOfDomain
+    from enformer_features.estimators.fitted import Head
     from enformer_features.interpret.targets import Target
     from enformer_features.report.explain import Question
     from enformer_features.report.explanation import Explanation
@@ -110,8 +117,11 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
 def _add_target(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which prediction")
     group.add_argument(
-        "--target", metavar="NAME", help="which prediction of a model with several"
+        "--target",
+        metavar="NAME",
+        help="which prediction of a model with several: its name, or its number from 0",
     )
+    add_target_names(group)
     add_tracks(group)
     group.add_argument(
         "--bins",
@@ -223,6 +233,7 @@ def _add_beside(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain and write."""
+    args.flags = {"output": "target" if args.model else None, "n": "shuffles"}
     _check_method(args)
     outputs = _check_files(args)
     files = [output.path for output in outputs]
@@ -362,6 +373,8 @@ def _question(args: argparse.Namespace) -> Question:
 
     rows = _rows(args)
     model = make_model(args)
+    if args.targets:
+        model = _named(model, target_names(args))
     embedder_of(model).set_params(verbose=progress(args))
     if args.on_error is not None:
         embedder_of(model).set_params(on_error=args.on_error)
@@ -369,7 +382,7 @@ def _question(args: argparse.Namespace) -> Question:
     return Question(
         model,
         rows,
-        _target(args),
+        _target(args, model),
         method=args.method,
         elements=elements,
         how=args.how,
@@ -424,7 +437,45 @@ def _rows(args: argparse.Namespace) -> pd.DataFrame:
     return rows[wanted]
 
 
-def _target(args: argparse.Namespace) -> Target | None:
+def _head(model: Any) -> Head | None:
+    from enformer_features.estimators.fitted import head_of
+    from enformer_features.estimators.parameters import check_parameters, recipe_of
+
+    embedder = embedder_of(model)
+    check_parameters(embedder)
+    return head_of(model, recipe_of(embedder))
+
+
+def _named(model: Any, names: list[str]) -> Any:
+    """Give the predictions of a model their names.
+
+    Raises
+    ------
+    InputError
+        When there are not as many, or a name repeats.
+    """
+    head = _head(model)
+    n = 0 if head is None else len(head.targets)
+    if len(names) != n or len(set(names)) < n:
+        msg = (
+            f"--targets has {len(names)} names, {first_few(names)}; give one for each "
+            f"of the model's {n} predictions, each its own"
+        )
+        raise InputError(msg)
+    model.target_names_ = names
+    return model
+
+
+def _output(model: Any, text: str | None) -> str | int | None:
+    """Return the name of a prediction, or its number where that is no name."""
+    if text is None or not text.isdecimal():
+        return text
+    head = _head(model)
+    is_name = head is not None and text in head.target_names
+    return text if is_name else int(text)
+
+
+def _target(args: argparse.Namespace, model: Any) -> Target | None:
     """Return what is explained, of tracks or of a model."""
     from enformer_features.interpret.targets import Target
 
@@ -432,7 +483,7 @@ def _target(args: argparse.Namespace) -> Target | None:
         if args.bins is not None:
             msg = f"--bins {args.bins}: {args.model} reads the bins it was fitted on"
             raise InputError(msg)
-        return Target(output=args.target)
+        return Target(output=_output(model, args.target))
     if args.target:
         msg = f"--target {args.target} is a prediction of a model; give --model FILE"
         raise InputError(msg)

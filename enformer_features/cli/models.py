@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enformer_features.cli.options import make_embedder, settings
@@ -32,6 +33,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read a model that is a pickle, which can run any code",
     )
+
+
+def add_target_names(group: argparse._ArgumentGroup) -> None:
+    """Add the option that names a model's predictions."""
+    group.add_argument(
+        "--targets",
+        metavar="NAMES",
+        help="names of a model's predictions, for one that has none: NAME,NAME or a "
+        "file with a name in each line (default: those it was fitted with, or "
+        "prediction_0 ...)",
+    )
+
+
+def target_names(args: argparse.Namespace) -> list[str]:
+    """Return the names that a model's predictions are given.
+
+    Raises
+    ------
+    InputError
+        Without a model, or when the file cannot be read.
+    """
+    if not args.model:
+        msg = "--targets names the predictions of --model; tracks have their own names"
+        raise InputError(msg)
+    file = Path(args.targets).expanduser()
+    if not file.is_file():
+        names = args.targets.split(",")
+    else:
+        try:
+            names = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--targets {args.targets} cannot be read: {error}"
+            raise InputError(msg) from error
+    return [name.strip() for name in names if name.strip()]
 
 
 def make_model(args: argparse.Namespace) -> EnformerEmbedder | Pipeline:

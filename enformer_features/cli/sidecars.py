@@ -16,7 +16,10 @@ FORMAT = "enformer_features.sidecar"
 FORMAT_VERSION = 1
 # What says how a command talks, not what it computes.
 _NO_OPTIONS = frozenset(
-    {"command", "run", "when_stopped", "json", "quiet", "verbose", "debug", "dry_run"}
+    [
+        *("command", "run", "flags", "when_stopped"),
+        *("json", "quiet", "verbose", "debug", "dry_run"),
+    ]
 )
 _FILES = ("genes", "regions", "targets", "track_table", "model")
 

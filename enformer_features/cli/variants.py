@@ -19,7 +19,13 @@ from enformer_features.cli.console import (
     show,
     when_stopped,
 )
-from enformer_features.cli.models import add_model, embedder_of, make_model
+from enformer_features.cli.models import (
+    add_model,
+    add_target_names,
+    embedder_of,
+    make_model,
+    target_names,
+)
 from enformer_features.cli.options import (
     add_gene_starts,
     add_outputs,
@@ -139,13 +145,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         help="SAD, SAR, logSAD, D1, D2, max, REF, ALT; repeatable (default: SAD)",
     )
     group.add_argument("--aggregate", help="of bins: mean, sum (default: mean)")
-    group.add_argument(
-        "--targets",
-        metavar="NAMES",
-        help="names of a model's predictions, for one that has none: NAME,NAME or a "
-        "file with a name in each line (default: those it was fitted with, or "
-        "prediction_0 ...)",
-    )
+    add_target_names(group)
     group.add_argument(
         "--bins",
         type=bin_range,
@@ -167,8 +167,9 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--difference-pass",
-        metavar="bfloat16",
-        help="carry the difference of the alleles through the network in bfloat16",
+        metavar="HOW",
+        help="carry the difference of the alleles through the network: float32 is more "
+        "exact than both alleles, bfloat16 faster",
     )
     group.add_argument(
         "--on-error",
@@ -354,25 +355,8 @@ def _effect(args: argparse.Namespace) -> VariantEffect:
         msg = f"--aggregate is for bins, and predictions of {args.model} have none"
         raise InputError(msg)
     if args.targets:
-        given["targets"] = _targets(args)
+        given["targets"] = target_names(args)
     return VariantEffect(make_model(args), **given)
-
-
-def _targets(args: argparse.Namespace) -> list[str]:
-    """Return the names that a model's predictions are given."""
-    if not args.model:
-        msg = "--targets names the predictions of --model; tracks have their own names"
-        raise InputError(msg)
-    file = Path(args.targets).expanduser()
-    if not file.is_file():
-        names = args.targets.split(",")
-    else:
-        try:
-            names = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"--targets {args.targets} cannot be read: {error}"
-            raise InputError(msg) from error
-    return [name.strip() for name in names if name.strip()]
 
 
 def _note_begun(args: argparse.Namespace, begun: Begun | None) -> None:

@@ -144,5 +144,16 @@ def head_of(model: object, recipe: Recipe) -> Head | None:
     _, steps = split_model(model)
     if steps is None:
         return None
-    names = getattr(_thawed(model), "target_names_", None)
-    return Head(steps, tuple(recipe.feature_names), tuple(names or ()))
+    return Head(steps, tuple(recipe.feature_names), _target_names(model, steps))
+
+
+def _target_names(model: object, steps: Pipeline) -> tuple[str, ...]:
+    """Return the names that the model was given, or else those its last step kept.
+
+    Mere numbers, which a step without names counts, are no names.
+    """
+    for part in (_thawed(model), _thawed(steps[-1])):
+        names = [str(name) for name in getattr(part, "target_names_", None) or ()]
+        if names and names != [str(number) for number in range(len(names))]:
+            return tuple(names)
+    return ()

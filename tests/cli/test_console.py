@@ -182,6 +182,13 @@ def test_only_flags_of_the_command_are_spelled_as_flags():
     assert as_flags(text, Namespace(contig_style=None, overwrite=None)) == expected
 
 
+def test_calls_are_spelled_as_the_flags_that_they_mean():
+    text = "call load_model(path, allow_pickle=True) or Target(depth=...), f(n=0) n=0"
+    args = Namespace(allow_pickle=False, flags={"n": "shuffles", "depth": None})
+    expected = "give --allow-pickle or Target(depth=...), --shuffles 0 --shuffles 0"
+    assert as_flags(text, args) == expected
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(cli, command):
     done = cli(command, "--help")

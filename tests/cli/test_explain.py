@@ -283,7 +283,9 @@ def test_a_model_is_explained_prediction_by_prediction(cli, toy, gene, save, tmp
     given = ("explain", "--genes", toy.genes, "--only", gene.index[0], "-o", out)
     done = cli(*given, "--model", file)
     assert done.code == 2
-    assert "one of 'tissue_1', 'tissue_2'" in done.err
+    assert "give --target, one of 'tissue_1', 'tissue_2'" in done.err
+    done = cli(*given, "--model", file, "--target", "tissue_3")
+    assert "--target 'tissue_3' is none of" in done.err
     done = cli(*given, "--model", file, "--target", "tissue_2")
     assert done.code == 0, done.err
     expected = gradient_x_input(model, gene, Target(output=1))
@@ -291,6 +293,21 @@ def test_a_model_is_explained_prediction_by_prediction(cli, toy, gene, save, tmp
         np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-3)
     done = cli(*given, "--model", file, "--bins", "all", "--overwrite")
     assert "reads the bins it was fitted on" in done.err
+
+
+def test_a_prediction_is_told_by_number_or_by_a_given_name(cli, toy, gene, save):
+    _, file = save(Ridge())
+    given = ("explain", "--genes", toy.genes, "--only", gene.index[0], "-o", "a.tsv")
+    given += ("--model", file, "--dry-run")
+    assert cli(*given, "--target", "1").code == 0
+    assert "--target 2 is out of range" in cli(*given, "--target", "2").err
+    assert cli(*given, "--targets", "liver,skin", "--target", "skin").code == 0
+    assert "--targets has 1 names, liver" in cli(*given, "--targets", "liver").err
+
+
+def test_a_number_of_shuffles_is_named_by_its_option(cli, only, elements):
+    given = (*only, *TRACKS, "-o", "a.tsv", "--elements", elements)
+    assert "--shuffles 0 must be" in cli("explain", *given, "--shuffles", 0).err
 
 
 def test_a_head_without_gradient_is_told_what_to_use(cli, toy, save, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from enformer_features import EnformerEmbedder
 from enformer_features.estimators.fitted import N_PROBES, Head
+from enformer_features.estimators.fitted import head_of as named_head
 
 FEATURES = np.random.default_rng(0).exponential(size=(30, 3))
 MEASURED = FEATURES @ [1.0, -2.0, 0.5]
@@ -27,6 +30,23 @@ def test_heads_of_features_that_are_not_negative_have_a_digest(function):
 
     assert made(MEASURED).digest == made(MEASURED).digest
     assert made(MEASURED).digest != made(MEASURED + 1).digest
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["liver", "skin"], ["liver", "skin"]),
+        (["0", "1"], ["prediction_0", "prediction_1"]),
+    ],
+)
+def test_predictions_are_named_as_the_last_step_was_fitted(names, expected):
+    head = Ridge().fit(FEATURES, np.stack([MEASURED, -MEASURED], axis=1))
+    head.target_names_ = names
+    recipe = SimpleNamespace(feature_names=["a", "b", "c"])
+    model = make_pipeline(EnformerEmbedder("untrained-tiny"), head)
+    assert named_head(model, recipe).targets == expected
+    model.target_names_ = ["up", "down"]
+    assert named_head(model, recipe).targets == ["up", "down"]
 
 
 class Logarithm(Ridge):
