@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from enformer_features import Evaluation
 from enformer_features.report.evaluation import evaluation_page
 from enformer_features.report.explanation import Explanation, explain_page
+from enformer_features.report.logo import Letters, letter_shapes, logo
+from enformer_features.report.page import Page
 from tests.report.browser import DESKTOP, PHONE, Browser
 
 Size = tuple[int, int]
@@ -162,10 +165,38 @@ def test_a_place_is_typed_and_another_window_refused(
             chromium.run("document.querySelector('#region-1 .readout').textContent")
         )
 
-    assert f"{start:,} to {start + 30:,} (0-based), 30 bp" in enter(
+    assert f"chr1:{start + 1:,}-{start + 30:,} (1-based), 30 bp" in enter(
         f"chr1:{start + 1}-{start + 30}"
     )
-    assert "is no part of chr1:" in enter("chr7:1-100")
+    for text in ("chr7:1-100", "nonsense"):
+        assert "is no part of chr1:" in enter(text)
+    kept = f"#region-1:{start + 1}-{start + 30}"
+    assert chromium.run("location.hash") == kept
+
+
+def test_nonsense_is_refused_where_the_window_begins_before_its_contig(
+    chromium: Browser, address: Path
+) -> None:
+    shapes = {"letters": letter_shapes()}
+    letters = Letters("chr1", -20, "A" * 100, np.ones(100))
+    page = Page("page", [logo("region-1", letters, (10, 40))], shapes)
+    chromium.open(page.write(address).as_uri(), DESKTOP)
+    drawn = "document.querySelector('svg').getAttribute('aria-label')"
+    before = chromium.run(drawn)
+    field = "document.querySelector('#region-1 input')"
+    chromium.run(f"{field}.value = 'nonsense'")
+    chromium.run(f"{field}.dispatchEvent(new Event('change'))")
+    said = chromium.run("document.querySelector('#region-1 .readout').textContent")
+    assert said.startswith("nonsense is no part of chr1:")
+    assert chromium.run(drawn) == before == "scores of chr1:11-40"
+
+
+def test_a_link_into_a_page_goes_to_its_letters(
+    chromium: Browser, explained: str
+) -> None:
+    chromium.open(f"{explained}#region-2:1-40", DESKTOP)
+    place = "document.querySelector('#region-2').getBoundingClientRect().top"
+    assert 0 <= chromium.run(place) < DESKTOP[1]
 
 
 def test_keys_zoom_and_move(chromium: Browser, explained: str) -> None:

@@ -66,7 +66,9 @@ class Logo {
     this.pointers = new Map();
     this.listen();
     this.shown = this.readable(...data.shown);
-    this.show(...(this.fromHash() ?? this.shown));
+    const linked = this.fromHash();
+    this.show(...(linked ?? this.shown));
+    if (linked) this.box.scrollIntoView({ block: "center" });
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
@@ -78,7 +80,7 @@ class Logo {
     return [first, first + least];
   }
 
-  // Positions are 0-based; first and last are within the window, from its start.
+  // Positions are 0-based inside, and 1-based in what is read; first and last are within the window, from its start.
   show(start, end) {
     const n = Math.round(Math.min(Math.max(end - start, Logo.LEAST), this.length));
     const least = this.start;
@@ -105,14 +107,14 @@ class Logo {
   tell() {
     const n = grouped(this.last - this.first);
     this.readout.textContent =
-      `${this.chrom}, ${grouped(this.first)} to ${grouped(this.last)} (0-based), ${n} bp`;
+      `${this.chrom}:${grouped(this.first + 1)}-${grouped(this.last)} (1-based), ${n} bp`;
   }
 
   tellBase(position) {
     const i = position - this.start;
     if (i < 0 || i >= this.length) return;
     this.readout.textContent =
-      `${this.chrom}, base ${grouped(position)} (0-based): ${this.letters[i]}, ` +
+      `${this.chrom}:${grouped(position + 1)} (1-based): ${this.letters[i]}, ` +
       `score ${this.scores[i].toPrecision(3)}`;
   }
 
@@ -205,8 +207,9 @@ class Logo {
     const about = (this.last - this.first) / Math.max(width / 130, 1);
     const power = 10 ** Math.floor(Math.log10(about));
     const step = Math.max([1, 2, 5, 10].find((m) => m * power >= about) * power, 1);
-    for (let at = Math.ceil(this.first / step) * step; at < this.last; at += step) {
-      const middle = x(at + 0.5);
+    const least = Math.ceil((this.first + 1) / step) * step; // 1-based, as the field
+    for (let at = least; at <= this.last; at += step) {
+      const middle = x(at - 0.5);
       const tick = { x1: middle, x2: middle, y1: base, y2: base + 5, stroke: "#56606a" };
       element("line", tick, this.svg);
       const anchor = middle < 45 ? "start" : middle > width - 45 ? "end" : "middle";
@@ -261,7 +264,9 @@ class Logo {
     }
     addEventListener("hashchange", () => {
       const place = this.fromHash();
-      if (place) this.show(...place);
+      if (!place) return;
+      this.show(...place);
+      this.box.scrollIntoView({ block: "center" });
     });
   }
 
@@ -300,7 +305,7 @@ class Logo {
       ? [found[2], found[3]].map((part) => Number(part.replaceAll(",", "")))
       : [0, 0];
     const isWithin = start > this.start && end <= this.start + this.length && end >= start;
-    if (!isWithin) {
+    if (!isHere || !isWithin) {
       const least = `${this.chrom}:${this.start + 1}-${this.start + this.length}`;
       this.readout.textContent = `${text} is no part of ${least}`;
       return;
