@@ -183,9 +183,9 @@ def equality(lab: Lab, n: int) -> list[str]:
     rows = near.iloc[np.linspace(0, len(near) - 1, n).astype(int)]
     double = copy.deepcopy(lab.network).double()
     lines = [
-        "| variant | bins | ours, float32 | ours, float32-exact | ours, bfloat16 "
-        "difference pass | plain float32, two forwards |",
-        f"|{' --- |' * 6}",
+        "| variant | bins | ours, float32 | ours, float32-exact | ours, difference "
+        "pass in float32 | in bfloat16 | plain float32, two forwards |",
+        f"|{' --- |' * 7}",
     ]
     for row in range(len(rows)):
         variant = rows.iloc[[row]]
@@ -195,6 +195,9 @@ def equality(lab: Lab, n: int) -> list[str]:
         found = {
             "float32": difference(job),
             "exact": difference(_exact(lab, variant)),
+            "float32 differences": difference(
+                lab.job(variant, embedding=True, difference_pass="float32")
+            ),
             "bfloat16": difference(
                 lab.job(variant, embedding=True, difference_pass="bfloat16")
             ),

@@ -34,6 +34,10 @@ from enformer_features.variant_effect.scores import score_bins
 Floats = npt.NDArray[np.float32]
 Reasons = npt.NDArray[np.object_]
 SCHEMA = "enformer_features variant scores 1"
+DIFFERENCE_PASSES = {
+    "float32": POLICIES["float32-exact"],
+    "bfloat16": POLICIES["bfloat16"],
+}
 PREDICTED_ROWS = 256  # pooled features of so many rows are held for a head
 
 
@@ -268,7 +272,7 @@ class VariantJob:
             msg = f"weights={self.embedder.weights!r} were exchanged; repeat the call"
             raise WeightsError(msg)
         module, backend = loaded.module, self.backend
-        policy = self.difference_pass
+        policy = DIFFERENCE_PASSES.get(self.difference_pass or "")
         batch_size = 1
         if self.shares:  # else a batch would be filled up with copies of one allele
             batch_size = resolve_batch_size(
@@ -282,7 +286,7 @@ class VariantJob:
             prepared_once(module, backend.precision),
             self.span,
             batch_size=batch_size,
-            low=None if policy is None else prepared_once(module, POLICIES[policy]),
+            low=None if policy is None else prepared_once(module, policy),
         )
 
     def _read(self, member: int, ref: Tensor, d: Tensor, first: int) -> Any:

@@ -405,6 +405,7 @@ BAD_PARAMETERS = [
     ({"snap_bp": -1}, "snap_bp=-1 must not be negative"),
     ({"snap_bp": 0.5}, "snap_bp=0.5 must be a whole number"),
     ({"difference_pass": "float16"}, "difference_pass='float16'"),
+    ({"difference_pass": "float32"}, "use one of the two"),
     ({"on_mismatch": "flip"}, "on_mismatch='flip' is not one of"),
     ({"on_error": "ignore"}, "on_error='ignore' is not one of"),
 ]
@@ -481,7 +482,6 @@ def test_parameters_are_cloned_and_a_job_knows_what_decides(letters, embedder):
         {"bins": "all"},
         {"indels": "center"},
         {"snap_bp": 7},
-        {"difference_pass": "bfloat16"},
         {"model__shifts": (0, 1)},
         {"model__strand": "average"},
         {"model__tracks": [1]},
@@ -494,6 +494,11 @@ def test_parameters_are_cloned_and_a_job_knows_what_decides(letters, embedder):
     ]
     others.append(effect.job(substitutions(letters, [POSITION + 1])).identity())
     others.append(effect.job(variants.assign(id="rs1")).identity())
+    effect.model.set_params(precision="float32-exact")
+    others += [
+        clone(effect).set_params(difference_pass=how).job(variants).identity()
+        for how in (None, "float32", "bfloat16")
+    ]
     assert len({identity, *others}) == len(others) + 1
     assert effect.get_params()["model__shifts"] == (0,)
 
@@ -538,6 +543,19 @@ def test_a_fitted_head_survives_clone_and_freezing(letters, embedder):
     np.testing.assert_array_equal(clone(effect).transform(variants), expected)
     frozen = clone(VariantEffect(FrozenEstimator(model)))
     np.testing.assert_array_equal(frozen.transform(variants), expected)
+
+
+@pytest.mark.parametrize(("how", "limit"), [("float32", 2e-5), ("bfloat16", 0.02)])
+def test_a_difference_pass_rounds_nothing_but_the_difference(
+    letters, embedder, how, limit
+):
+    variants = substitutions(letters, [POSITION, 6_001])
+    expected = VariantEffect(embedder).transform(variants)
+    with pytest.raises(InputError, match="would round what precision='float64' does"):
+        VariantEffect(embedder, difference_pass=how).fit(variants)
+    embedder.set_params(precision="float32-exact")
+    found = VariantEffect(embedder, difference_pass=how).transform(variants)
+    assert np.abs(found - expected).max() < limit * np.abs(expected).max()
 
 
 def test_equal_rows_are_computed_once(letters, embedder, monkeypatch):
