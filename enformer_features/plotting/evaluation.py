@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Values = npt.ArrayLike
 _PANEL_INCHES = 3.0
+_LETTERS_PER_INCH = 9
 _MAX_COLUMNS = 4
 _MARKERS = "osD^vPX"
 FIGURES = ("scores_by_split.png", "scores_against_baselines.png", "predictions.png")
@@ -193,8 +195,8 @@ def plot_against_baseline(
         n_better = int((pairs[:, 1] > pairs[:, 0]).sum())
         ax.set_title(f"{name}\nbetter for {n_better} of {len(pairs)}", size=9)
         ax.set_aspect("equal", adjustable="datalim")
-    figure.supxlabel(f"{score}, {baseline}")
-    figure.supylabel(f"{score}, model")
+    figure.supxlabel(_wrapped(f"{score}, {baseline}", figure.get_figwidth()))
+    figure.supylabel(_wrapped(f"{score}, model", figure.get_figheight()))
     _add_note(figure, note)
     return figure
 
@@ -361,6 +363,11 @@ def _draw_pairs(ax: Any, title: str, x: Values, y: Values) -> None:
     )
     ax.plot(pairs["x"], pairs["y"], "o", color=BLUE, alpha=0.6, markersize=4)
     ax.set_title(f"{title}\nSpearman {spearman:.2f}, Pearson {pearson:.2f}", size=9)
+
+
+def _wrapped(label: str, inches: float) -> str:
+    """Break a label into lines that a figure has room for."""
+    return textwrap.fill(label, max(int(_LETTERS_PER_INCH * inches), 1))
 
 
 def _add_note(figure: Figure, note: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ def test_models_are_drawn_over_their_baseline_target_by_target() -> None:
     diagonal, dots = ridge.lines
     assert np.allclose(dots.get_xydata(), [[0.4, 0.5], [0.3, 0.2], [0.6, 0.7]])
     assert diagonal.get_slope() == 1.0  # type: ignore[attr-defined]
+
+
+def test_long_labels_stay_within_the_figure() -> None:
+    long = "a baseline of nine numbers about letters"
+    scores = SCORES[["ridge", "GC"]].rename(columns={"GC": long})
+    figure = plot_against_baseline(scores, long, score="spearman across genes")
+    figure.savefig(io.BytesIO())
+    assert figure._supxlabel is not None
+    label = figure._supxlabel.get_window_extent()
+    assert 0 <= label.x0 < label.x1 <= figure.bbox.width
 
 
 def test_a_baseline_that_is_no_column_is_refused() -> None:
