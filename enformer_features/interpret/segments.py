@@ -33,7 +33,7 @@ def strongest_segments(
     ----------
     contributions : Contributions
     row : int, optional
-        Number of the region, from 0; all of them by default.
+        Number of the region, from 0; by default all that have scores.
     n : int, default=10
         Segments of each region. Fewer are returned when there are no more.
     width_bp : int, default=20
@@ -60,7 +60,8 @@ def strongest_segments(
     Raises
     ------
     InputError
-        When a row is not there or has no scores, or lengths do not fit the window.
+        When the named row is not there or has no scores, or lengths do not fit the
+        window.
 
     Notes
     -----
@@ -98,6 +99,9 @@ def strongest_segments(
     found = []
     for number in rows:
         window = _Window(contributions, number, tss)
+        if row is None and window.reason:
+            continue
+        window.check()
         for rank, place in enumerate(window.strongest(n, width_bp, gap_bp), 1):
             found.append(window.describe(rank, place, width_bp, flank_bp))
     return pd.DataFrame(found, columns=list(_Window.COLUMNS))
@@ -134,14 +138,18 @@ class _Window:
         self.scores: Floats = found.region(
             row, self.start, int(of_row["window_end"])
         ).astype(np.float64)
-        reason = str(of_row.get("reason", ""))
-        if reason or not np.isfinite(self.scores).all():
-            reason = reason or "they are not finite"
-            msg = f"row {row}, {self.name}, has no scores: {reason}"
-            raise InputError(msg)
+        self.row, self.reason = row, str(of_row.get("reason", ""))
+        if not self.reason and not np.isfinite(self.scores).all():
+            self.reason = "they are not finite"
         self.codes = found.codes[row]
         self.strand = _strand(of_row)
         self.tss = self._tss(of_row) if tss is None else int(tss)
+
+    def check(self) -> None:
+        """Refuse a region without scores."""
+        if self.reason:
+            msg = f"row {self.row}, {self.name}, has no scores: {self.reason}"
+            raise InputError(msg)
 
     def _tss(self, of_row: pd.Series) -> int:
         """Return the TSS that is known, or the base that is read as the middle."""

@@ -135,6 +135,14 @@ def test_rows_without_scores_are_named_with_the_reason():
     empty = contributions(np.full(24, np.nan), "N" * 24, reason="leaves its contig")
     message = "row 0, gene0, has no scores: leaves its contig"
     with pytest.raises(InputError, match=message):
-        strongest_segments(empty)
+        strongest_segments(empty, 0)
     with pytest.raises(InputError, match="has no scores: they are not finite"):
-        strongest_segments(contributions(np.full(24, np.nan)))
+        strongest_segments(contributions(np.full(24, np.nan)), 0)
+
+
+def test_of_all_rows_those_without_scores_are_skipped():
+    rows = contributions(bumps(i4=3), n_rows=3, reason=["", "leaves its contig", ""])
+    assert strongest_segments(rows)["name"].tolist() == ["gene0", "gene2"]
+    empty = strongest_segments(contributions(np.full(24, np.nan)))
+    assert len(empty) == 0
+    assert "sequence" in empty
