@@ -528,9 +528,9 @@ def _warn_if_untrained(found: Explanation) -> None:
 
 def _write(found: Explanation, output: _Output, args: argparse.Namespace) -> None:
     """Write one file by its role; scores in the form that their suffix asks for."""
-    from enformer_features.report.caution import network_lines
     from enformer_features.report.explanation import explain_page
     from enformer_features.report.files import write_table
+    from enformer_features.variant_effect.caution import caution_lines
 
     file = output.path
     if output.role == "page":
@@ -539,7 +539,7 @@ def _write(found: Explanation, output: _Output, args: argparse.Namespace) -> Non
         assert found.elements is not None
         write_table(found.elements, file, found.about)
     elif output.role == "origin":
-        result = {"n_regions": len(found), "caution": network_lines(found.about)}
+        result = {"n_regions": len(found), "caution": caution_lines(found.about)}
         write_sidecar(Path(args.out), args, found.about, result)
     else:
         _write_scores(found, file, args)

@@ -194,6 +194,21 @@ class Contributions:
             int(of_row["window_end"]),
         )
 
+    def within_contig(self, row: int) -> tuple[int, int]:
+        """Return start and end of the part of a row's window that its contig has.
+
+        Parameters
+        ----------
+        row : int
+
+        Returns
+        -------
+        start, end : int
+            0-based half-open; of a contig whose length nobody knows, from its start.
+        """
+        chrom, start, end = self._window(row)
+        return max(start, 0), min(end, self.contigs.get(chrom, end))
+
     def to_frame(
         self, row: int, start: int | None = None, end: int | None = None
     ) -> pd.DataFrame:
@@ -344,10 +359,10 @@ class Contributions:
         order = {chrom: number for number, chrom in enumerate(self.contigs)}
         stretches = []
         for row in chosen:
-            chrom, start, end = self._window(row)
+            chrom = self._window(row)[0]
             if not np.isfinite(self.prediction[row]):
                 continue
-            low, high = max(start, 0), min(end, self.contigs.get(chrom, end))
+            low, high = self.within_contig(row)
             stretches.append((chrom, low, self.region(row, low, high)))
         stretches.sort(key=lambda one: (order.get(one[0], len(order)), one[1]))
         self._refuse_overlaps(stretches)

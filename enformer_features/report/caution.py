@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from enformer_features.model.registry import weights_digest
 from enformer_features.variant_effect.caution import (
     SMALL,
     UNTRAINED,
     caution_lines,
-    comment_lines,
 )
 
 EVALUATION_CAUTION = (
@@ -38,43 +36,6 @@ EXPLANATION_CAUTION = (
 )
 
 
-def network_lines(network: Mapping[str, Any]) -> list[str]:
-    """Return what is said of a network, by its name or by its digest.
-
-    Parameters
-    ----------
-    network : mapping
-        Its provenance: ``weights`` and ``weights_digest``.
-
-    Returns
-    -------
-    list of str
-        As ``caution_lines`` returns them; the small network's also where it was given
-        as a path.
-    """
-    lines = caution_lines(network)
-    is_small = network.get("weights_digest") == weights_digest("mini")
-    return [SMALL, *lines] if is_small and SMALL not in lines else lines
-
-
-def origin_lines(about: Mapping[str, Any]) -> list[str]:
-    """Return the comments above a table: cautions and provenance.
-
-    Parameters
-    ----------
-    about : mapping
-        Provenance, as JSON values.
-
-    Returns
-    -------
-    list of str
-        Each begins with ``##``; without line ends.
-    """
-    name = "##enformer_features_caution="
-    others = [line for line in comment_lines(about) if not line.startswith(name)]
-    return [*(f"{name}{line}" for line in network_lines(about)), *others]
-
-
 def cautions_of(
     networks: Iterable[Mapping[str, Any]], always: Sequence[str]
 ) -> tuple[list[str], int]:
@@ -98,6 +59,6 @@ def cautions_of(
     >>> cautions_of([{"weights": "mini"}], ["Beware."])[1]
     1
     """
-    said = {line for network in networks for line in network_lines(network)}
+    said = {line for network in networks for line in caution_lines(network)}
     loud = [line for line in (UNTRAINED, SMALL) if line in said]
     return [*loud, *always], len(loud)

@@ -6,17 +6,20 @@ import gzip
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from enformer_features.genomics.windows import BIN_SIZE
-from enformer_features.report.caution import origin_lines
 from enformer_features.report.explanation import Explanation
 from enformer_features.storage.files import atomic_write
+from enformer_features.variant_effect.caution import comment_lines
+
+Floats = npt.NDArray[np.float32]
 
 
 def score_tables(found: Explanation) -> Iterator[pd.DataFrame]:
@@ -32,13 +35,15 @@ def score_tables(found: Explanation) -> Iterator[pd.DataFrame]:
         ``name`` of the region, then one row per base (``chrom``, ``start``,
         ``letter``, ``score``, and what each of A, C, G, T would add), per substitution
         (``chrom``, ``pos``, ``ref``, ``alt``, ``effect``), or per bin that is attended
-        to (``chrom``, ``start``, ``end``, ``weight``). None for rows with a reason.
+        to (``chrom``, ``start``, ``end``, ``weight``). Bases past the contig have no
+        row. None for rows with a reason.
     """
     for row, window in enumerate(found.windows.to_dict("records")):
         if window["reason"]:
             continue
         if found.contributions is not None:
-            table = found.contributions.to_frame(row)
+            within = found.contributions.within_contig(row)
+            table = found.contributions.to_frame(row, *within)
         elif found.mutagenesis:
             table = found.mutagenesis[row].to_frame()
             table = table.set_axis([*table.columns[:-1], "effect"], axis=1)
@@ -68,15 +73,23 @@ def write_scores(found: Explanation, target: Path) -> None:
         atomic_write(target) as temporary,
         gzip.open(temporary, "wt") if is_packed else temporary.open("w") as file,
     ):
-        file.writelines(f"{line}\n" for line in origin_lines(found.about))
+        file.writelines(f"{line}\n" for line in comment_lines(found.about))
+        file.writelines(f"{line}\n" for line in _missing_lines(found))
         for number, table in enumerate(score_tables(found)):
             _append(table, file, header=number == 0)
+
+
+def _missing_lines(found: Explanation) -> Iterator[str]:
+    """Say of which regions there are no scores, and why."""
+    for window in found.windows.to_dict("records"):
+        if window["reason"]:
+            yield f"##enformer_features_no_scores={window['name']}: {window['reason']}"
 
 
 def write_table(table: pd.DataFrame, target: Path, about: Mapping[str, Any]) -> None:
     """Write a table below comments that say where it comes from."""
     with atomic_write(target) as temporary, temporary.open("w") as file:
-        file.writelines(f"{line}\n" for line in origin_lines(about))
+        file.writelines(f"{line}\n" for line in comment_lines(about))
         _append(table, file, header=True)
 
 
@@ -95,7 +108,7 @@ def write_bedgraph(found: Explanation, target: Path) -> None:
             gzip.open(temporary, "wt") if is_packed else temporary.open("w") as file,
             scores.open() as lines,
         ):
-            file.writelines(f"{line}\n" for line in origin_lines(found.about))
+            file.writelines(f"{line}\n" for line in comment_lines(found.about))
             shutil.copyfileobj(lines, file)
 
 
@@ -105,7 +118,8 @@ def write_arrays(found: Explanation, target: Path) -> None:
     It holds ``name``, ``chrom``, ``window_start``, ``window_end``, ``reason``, and of
     gradients ``codes`` (A C G T N = 0 .. 4), ``scores``, ``hypothetical`` (n, length,
     4) and ``prediction``; of mutagenesis ``start``, ``ref`` and ``effects`` (n,
-    positions, 4); of attention ``weights`` (n, bins); and ``provenance``, as JSON.
+    positions, 4; NaN past the end of regions that their contig cuts short); of
+    attention ``weights`` (n, bins); and ``provenance``, as JSON.
     """
     windows = found.windows
     places = ("window_start", "window_end")
@@ -123,7 +137,7 @@ def write_arrays(found: Explanation, target: Path) -> None:
     elif found.mutagenesis:
         arrays["start"] = np.array([one.start for one in found.mutagenesis])
         arrays["ref"] = np.array([one.ref for one in found.mutagenesis])
-        arrays["effects"] = np.stack([one.effects[..., 0] for one in found.mutagenesis])
+        arrays["effects"] = _stacked([one.effects[..., 0] for one in found.mutagenesis])
     elif found.attention is not None:
         arrays["weights"] = found.attention.weights
     size = sum(array.nbytes for array in arrays.values())
@@ -132,3 +146,14 @@ def write_arrays(found: Explanation, target: Path) -> None:
         temporary.open("wb") as file,
     ):
         np.savez(file, **arrays)
+
+
+def _stacked(effects: Sequence[Floats]) -> Floats:
+    """Stack (positions, 4) of regions; NaN stands behind the shorter ones."""
+    longest = max(map(len, effects))
+    padding = [((0, longest - len(one)), (0, 0)) for one in effects]
+    padded = [
+        np.pad(one, pad, constant_values=np.nan)
+        for one, pad in zip(effects, padding, strict=True)
+    ]
+    return np.stack(padded)

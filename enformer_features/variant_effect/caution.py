@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from enformer_features.model.registry import weights_digest
+
 CAUTION = (
     "Scores are predictions of a network that read one reference genome, not "
     "measurements. Not for diagnosis.",
@@ -31,7 +33,7 @@ def caution_lines(provenance: Mapping[str, Any]) -> list[str]:
     ----------
     provenance : mapping
         Of the scores; ``weights`` and ``weights_digest`` tell whether the network is
-        trained.
+        trained, and whether it is the small one, by any name.
 
     Returns
     -------
@@ -49,7 +51,8 @@ def caution_lines(provenance: Mapping[str, Any]) -> list[str]:
     digest = str(provenance.get("weights_digest", ""))
     if "untrained" in weights or digest.startswith("untrained"):
         return [UNTRAINED, *CAUTION]
-    return [SMALL, *CAUTION] if weights == "mini" else [*CAUTION]
+    is_small = weights == "mini" or (digest and digest == weights_digest("mini"))
+    return [SMALL, *CAUTION] if is_small else [*CAUTION]
 
 
 def comment_lines(provenance: Mapping[str, Any]) -> list[str]:

@@ -76,6 +76,15 @@ def test_every_base_has_a_row_with_its_gradient(cli, only, gene, embedder, tmp_p
     assert "random" in done.err
 
 
+def test_bases_before_the_contig_have_no_rows(cli, toy, tmp_path):
+    out = tmp_path / "scores.tsv"
+    done = cli("explain", "chr1:101-200", *toy.network, *TRACKS, "-o", out)
+    assert done.code == 0, done.err
+    starts = read(out)[0]["start"]
+    assert starts.iloc[0] == 0
+    assert len(starts) < LENGTH
+
+
 def test_regions_are_given_as_text_and_bins_chosen(cli, toy, embedder, tmp_path):
     out = tmp_path / "scores.npz"
     region = "chr1:9001-9100(-)"

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from enformer_features.model.registry import weights_digest
 from enformer_features.variant_effect.caution import (
     CAUTION,
     caution_lines,
@@ -23,6 +24,10 @@ def test_the_caution_names_signs_distance_individuals_and_diagnosis():
         ({"weights": "a.safetensors", "weights_digest": "untrained:1"}, "mean nothing"),
         ({"weights": "ModelHandle('untrained (seed 0)')"}, "mean nothing"),
         ({"weights": "mini"}, "small bundled one"),
+        (
+            {"weights": "a.safetensors", "weights_digest": weights_digest("mini")},
+            "small bundled one",
+        ),
         ({"weights": "enformer", "weights_digest": "sha256:1"}, CAUTION[0]),
         ({}, CAUTION[0]),
     ],
