@@ -146,6 +146,8 @@ class OwnWindows:
     def substitutions(self, row: int, width: int) -> tuple[int, str, pd.DataFrame]:
         """Return start and letters of the middle of a region, and all substitutions.
 
+        Where the contig begins or ends there are fewer; of N there are none.
+
         Raises
         ------
         InputError
@@ -155,16 +157,15 @@ class OwnWindows:
         if window["reason"]:
             msg = f"{window['name']} has no window to substitute: {window['reason']}"
             raise InputError(msg)
-        start = max(point_of(window) - width // 2, 0)
-        offset = start - int(window["window_start"])
-        codes = self.rows.codes(row)
-        if offset < 0 or offset + width > len(codes):
+        first, codes = int(window["window_start"]), self.rows.codes(row)
+        start, end = self._clipped(window, width)
+        if start < first or end > first + len(codes):
             msg = (
                 f"ism_bp={width} around {window['name']} reaches past its window of "
                 f"{len(codes)} bp; substitute fewer"
             )
             raise InputError(msg)
-        ref = decode(codes[offset : offset + width])
+        ref = decode(codes[start - first : end - first])
         changes = [
             (start + place + 1, letter, alt)
             for place, letter in enumerate(ref)
@@ -174,6 +175,12 @@ class OwnWindows:
         table = pd.DataFrame(changes, columns=["pos", "ref", "alt"])
         table.insert(0, "chrom", window["chrom"])
         return start, ref, table.assign(row=row)
+
+    def _clipped(self, window: pd.Series[Any], width: int) -> tuple[int, int]:
+        """Return the bases around a region's middle that its contig has."""
+        start = point_of(window) - width // 2
+        length = self.rows.contigs[str(window["chrom"])]
+        return max(start, 0), min(start + width, length)
 
     def mutate(self, row: int, width: int) -> Mutagenesis:
         """Substitute every base around the TSS of a region, or its middle."""

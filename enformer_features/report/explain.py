@@ -39,6 +39,7 @@ from enformer_features.report.intervals import as_fitted, interval_ends
 from enformer_features.report.methods import METHODS
 
 Method = Literal["gradient", "integrated", "ism", "attention"]
+NOTHING_KNOWN = "the letters to substitute are all N"
 MAX_TRACKS = 12  # that are drawn
 _NAMES = {
     "gradient": "gradient_x_input",
@@ -121,6 +122,7 @@ class Question:
         """
         if self.method == "attention":
             rows = Rows(changed(self.embedder, cache=None), self.X)
+            self._check_attention()
         else:
             readout = resolve_target(self.model, self.target)
             if self.method != "ism":
@@ -133,6 +135,20 @@ class Question:
         if self._has_intervals:  # which prediction's? Attention need not say
             resolve_target(self.model, self.target)
         return rows.table
+
+    def _check_attention(self) -> None:
+        """Refuse a prediction that does not exist, or that nothing would explain."""
+        output = None if self.target is None else self.target.output
+        if output is None:
+            return
+        resolve_target(self.model, self.target)
+        is_used = self.elements is not None or self.variants is not None
+        if not is_used and not self._has_intervals:
+            msg = (
+                f"output={output!r}: attention is of bins, and the same for all "
+                "predictions; leave it out, or explain by another method"
+            )
+            raise InputError(msg)
 
     def _check_elements(self) -> None:
         """Check elements, and how they are taken out."""
@@ -163,7 +179,9 @@ class Question:
         if self.method == "ism":
             own = self._own_windows()
             for row in range(len(own.rows)):
-                own.job(own.substitutions(row, self.ism_bp)[2])
+                table = own.substitutions(row, self.ism_bp)[2]
+                if len(table):
+                    own.job(table)
         if self.variants is not None:
             own = self._own_windows()
             pairs = own.pairs(self.variants)
@@ -207,6 +225,8 @@ class Question:
             about = {**self._readout.provenance(), "method": _NAMES["ism"]}
             own = self._own_windows()
             changes = [own.mutate(row, self.ism_bp) for row in range(len(windows))]
+            is_known = [np.isfinite(change.effects).any() for change in changes]
+            windows = windows.assign(reason=np.where(is_known, "", NOTHING_KNOWN))
             return Explanation(windows, about, mutagenesis=changes)
         found = self._contributions()
         return Explanation(found.table, found.about, contributions=found)

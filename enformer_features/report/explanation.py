@@ -181,15 +181,31 @@ def explain_page(
 
 def _summary(found: Explanation) -> list[str]:
     about = found.about
+    is_attention = found.contributions is None and not found.mutagenesis
+    if is_attention and found.attention is not None:
+        text = f"Attention of {_attending(found)}, whatever is predicted from them."
+        return [paragraph(text, "soft"), *_n_shown(found)]
     explained = str(about.get("explained", "the prediction"))
     method = str(about.get("method", "")).replace("_", " ")
     shown = [
         paragraph(f"Explained: {explained}. {method.capitalize()}.".strip(), "soft")
     ]
-    if len(found) > MAX_REGIONS:
-        text = f"The first {MAX_REGIONS} of {len(found):,} regions are shown."
-        shown.append(paragraph(text, "soft"))
-    return shown
+    return [*shown, *_n_shown(found)]
+
+
+def _attending(found: Explanation) -> str:
+    """Say which bins attend, or "" where nobody knows attention."""
+    if found.attention is None:
+        return ""
+    bins = str(found.attention.about.get("bins", ""))
+    return ATTENDING.get(bins, f"bins {bins} from the TSS bin")
+
+
+def _n_shown(found: Explanation) -> list[str]:
+    if len(found) <= MAX_REGIONS:
+        return []
+    text = f"The first {MAX_REGIONS} of {len(found):,} regions are shown."
+    return [paragraph(text, "soft")]
 
 
 def _regions(found: Explanation) -> str:
@@ -349,9 +365,10 @@ class _Region:
             return ""
         shown = segments.drop(columns=["name", "chrom", "context"])
         caption = (
-            "Stretches of 20 bp whose scores add up to most. distance_bp: from the "
-            "TSS, negative upstream; sequence: on the strand of the gene; share: of "
-            "all absolute scores of the window. A segment is a hypothesis, no site."
+            "Stretches of 20 bp whose scores add up to most. start, end: 0-based and "
+            "half-open; peak: 0-based; distance_bp: from the TSS, negative upstream; "
+            "sequence: on the strand of the gene; share: of all absolute scores of the "
+            "window. A segment is a hypothesis, no site."
         )
         buttons = {"": self.buttons(segments)}
         return "<h3>Strongest segments</h3>" + table(shown, caption, extra=buttons)
@@ -382,11 +399,12 @@ class _Region:
         n_within = int((rows["reason"] == "").sum())
         caption = (
             f"{n_within} of {len(rows)} elements of {self.chrom} have a score; those "
-            "past the window have none, which is not 0. effect: prediction less that "
+            "past the window have none, which is not 0. start, end: 0-based and "
+            "half-open, as in BED; effect: prediction less that "
             "without the element, positive when it activates; gradient: sum of the "
             "absolute scores of 2 kb around its middle"
         )
-        attending = self.attending()
+        attending = _attending(self.found)
         caption += f"; attention: of {attending}." if attending else "."
         shown = rows.drop(columns=["region", "chrom", "prediction"], errors="ignore")
         by_size = shown.get("magnitude", shown["distance"]).abs()
@@ -415,21 +433,13 @@ class _Region:
             return ""
         ax = plot_attention(self.found.attention, row=self.row, tss=self.tss)
         caption = (
-            f"The thirty bins that {self.attending()} attend to most, darker for more; "
-            "mean over layers and heads. Attention is no effect: compare it with the "
-            "contributions."
+            f"The thirty bins that {_attending(self.found)} attend to most, darker for "
+            "more; mean over layers and heads. Attention is no effect: compare it with "
+            "the contributions."
         )
         return "<h3>Attention</h3>" + picture(
             ax.figure, f"Attention from the bins of {self.name}", caption
         )
-
-    def attending(self) -> str:
-        """Say which bins attend, or "" where nobody knows attention."""
-        seen = self.found.attention
-        if seen is None:
-            return ""
-        bins = str(seen.about.get("bins", ""))
-        return ATTENDING.get(bins, f"bins {bins} from the TSS bin")
 
     def variants(self) -> str:
         variants = self.found.variants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from enformer_features import EnformerEmbedder, Genome, InputError, Target
 from enformer_features.datasets import ToyData
 from enformer_features.genomics.encoding import decode
 from enformer_features.interpret.targets import resolve_target
-from enformer_features.report.explain import Question
+from enformer_features.report.explain import NOTHING_KNOWN, Question
+from enformer_features.report.explanation import explain_page
+from enformer_features.report.files import write_arrays, write_scores
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::enformer_features.UntrainedWeightsWarning"),
@@ -145,6 +148,51 @@ def test_substitutions_past_the_window_are_refused_in_time(toy: ToyData) -> None
     asked = Question(embedder_of(toy), region("+"), Target(tracks=0), method="ism")
     with pytest.raises(InputError, match="reaches past its window"):
         replace(asked, ism_bp=LENGTH + 2).check()
+
+
+def at(start: int) -> pd.DataFrame:
+    return region("+").assign(start=start, end=start + 1)
+
+
+def letters_of(toy: ToyData, tmp_path: Path, unknown: slice) -> Path:
+    """Write the first 9,000 letters of a chromosome, some of which are N."""
+    letters = np.array(list(decode(Genome(toy.genome).fetch("chr1", 0, 9000))))
+    letters[unknown] = "N"
+    path = tmp_path / "some.fa"
+    path.write_text(f">chr1\n{''.join(letters)}\n")
+    return path
+
+
+@pytest.mark.parametrize(("start", "first", "n"), [(1, 0, 3), (8998, 8996, 4)])
+def test_substitutions_end_where_the_contig_does(
+    toy: ToyData, tmp_path: Path, start: int, first: int, n: int
+) -> None:
+    embedder = embedder_of(toy, letters_of(toy, tmp_path, slice(0, 0)))
+    rows = pd.concat([at(start), at(4000).assign(name="there")])
+    asked = Question(embedder, rows, Target(tracks=0), method="ism", ism_bp=4)
+    found = asked.answer()
+    here, there = found.mutagenesis
+    assert (here.start, len(here.ref), "N" in here.ref) == (first, n, False)
+    write_arrays(found, tmp_path / "arrays.npz")
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        effects = arrays["effects"]
+    np.testing.assert_array_equal(effects[0, :n], here.effects[..., 0])
+    assert np.isnan(effects[0, n:]).all()
+    assert len(there.ref) == effects.shape[1] == 4
+
+
+def test_a_region_of_n_alone_is_told_and_harms_no_other(
+    toy: ToyData, tmp_path: Path
+) -> None:
+    embedder = embedder_of(toy, letters_of(toy, tmp_path, slice(3000, 3400)))
+    rows = pd.concat([at(3200).assign(name="gap"), at(6000)])
+    found = Question(embedder, rows, Target(tracks=0), method="ism", ism_bp=4).answer()
+    assert found.windows["reason"].tolist() == [NOTHING_KNOWN, ""]
+    page = explain_page(found, tmp_path / "page.html").read_text("utf-8")
+    assert f"There is no result: {NOTHING_KNOWN}" in page
+    write_scores(found, tmp_path / "scores.tsv")
+    written = (tmp_path / "scores.tsv").read_text()
+    assert f"##enformer_features_no_scores=gap: {NOTHING_KNOWN}\n" in written
 
 
 def test_a_region_without_a_window_has_no_substitutions(toy: ToyData) -> None:

@@ -159,6 +159,8 @@ def test_attention_alone_needs_no_target(
     assert found.tracks is None
     text = explain_page(found, address).read_text("utf-8")
     assert "<h3>Attention</h3>" in text
+    assert "Explained: the prediction" not in text
+    assert "Attention of the TSS bins, whatever is predicted from them." in text
     with pytest.raises(InputError, match="say which, by a target"):
         replace(asked, elements=question.elements).check()
 
@@ -284,6 +286,21 @@ def test_which_of_several_intervals_is_asked_before_anything_runs(
 ) -> None:
     asked = Question(fitted, toy.genes.iloc[:1], method="attention")
     with pytest.raises(InputError, match="the pipeline makes 2 predictions"):
+        asked.check()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("NOPE", "'NOPE' is none of"), (0, "output=0: attention is of bins")],
+)
+def test_attention_does_not_ignore_a_prediction(
+    toy: ToyData, embedder: EnformerEmbedder, output: int | str, message: str
+) -> None:
+    features = np.random.default_rng(0).normal(size=(4, 2))
+    head = Ridge().fit(features, features[:, 0])
+    model = make_pipeline(embedder, head)
+    asked = Question(model, toy.genes, Target(output=output), method="attention")
+    with pytest.raises(InputError, match=message):
         asked.check()
 
 
