@@ -8,7 +8,8 @@ to the TSS, with intervals from drawn chromosomes:
 
 DATA is a folder with ``crispri/EPCrisprBenchmark_training_K562.GRCh38.tsv.gz``. With a
 genome the network's scores stand beside the baselines, **on the same pairs**: those
-whose element lies in the gene's window. All others have no score, and are counted:
+whose element lies in the gene's window. All others have no score, and are counted, as
+are those on chromosomes that the genome does not have:
 
     python examples/crispri_benchmark.py --data DATA --genome hg38.fa \
         --weights enformer --scores scores.tsv
@@ -32,6 +33,7 @@ import pandas as pd
 
 from enformer_features import EnformerEmbedder, read_genes
 from enformer_features.exceptions import EnformerFeaturesError, InputError
+from enformer_features.genomics.genome import open_genome
 from enformer_features.interpret.crispri import (
     average_precision,
     crispri_baselines,
@@ -44,6 +46,7 @@ from enformer_features.variant_effect.caution import caution_lines
 PAIRS = Path("crispri", "EPCrisprBenchmark_training_K562.GRCh38.tsv.gz")
 TRACKS = "4828,5111"  # K562: CAGE
 BASELINE = "1/distance"
+NOT_IN_GENOME = "on a chromosome that the genome does not have"
 SHOWN = [
     *("score", "distance", "n_pairs", "n_positive", "coverage", "n_ranked"),
     *("n_positive_ranked", "prevalence", "average_precision", "low", "high"),
@@ -62,10 +65,16 @@ def score_by_network(pairs: pd.DataFrame, args: argparse.Namespace) -> pd.DataFr
     )
     target = Target(tracks=[int(number) for number in args.tracks.split(",")])
     genes = None if args.genes is None else read_genes(args.genes)
+    is_there = pairs["chrom"].isin(open_genome(args.genome).contigs)
+    if not is_there.any():
+        msg = f"{args.genome} has none of the pairs' chromosomes, such as "
+        raise InputError(msg + str(pairs["chrom"].iloc[0]))
     chosen = pairs["gene"].drop_duplicates()[: args.limit]
-    some = pairs[pairs["gene"].isin(chosen)]
+    some = pairs[pairs["gene"].isin(chosen) & is_there]
     scores = score_elements(embedder, some, args.method, target, genes=genes)
-    return scores.reindex(pairs.index)
+    scores = scores.reindex(pairs.index)
+    scores.loc[~is_there, "reason"] = NOT_IN_GENOME
+    return scores
 
 
 def show(

@@ -83,6 +83,19 @@ def test_a_network_is_scored_on_the_pairs_in_its_windows(toy, run, capsys):
     assert scores["score"].notna().sum() == 6
 
 
+@pytest.mark.filterwarnings("ignore::enformer_features.UntrainedWeightsWarning")
+def test_pairs_on_chromosomes_that_the_genome_lacks_are_counted(toy, run, capsys):
+    network = ("--weights", "untrained-tiny", "--sequence-length", "1024")
+    network += ("--tracks", "0,1")
+    write_fasta(toy / "one.fa", chr1=random_letters(6_000, 1))
+    run("--data", toy, *network, "--genome", toy / "one.fa")
+    printed = capsys.readouterr().out
+    assert "on a chromosome that the genome does not have (6)" in printed
+    write_fasta(toy / "none.fa", scaffold=random_letters(6_000, 1))
+    with pytest.raises(SystemExit, match="has none of the pairs' chromosomes"):
+        run("--data", toy, *network, "--genome", toy / "none.fa")
+
+
 def test_a_folder_without_pairs_is_one_line(run, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .* has no crispri"):
         run("--data", tmp_path)
