@@ -157,6 +157,7 @@ class EnformerEmbedder(TransformerMixin, BaseEstimator):
         float32 on the CPU and TF32 operands on CUDA, unless something is named:
         ``"float32"``, ``"float32-exact"`` (direct convolution), ``"bfloat16"``; on CUDA
         also ``"tf32"`` and ``"float16"``. Only operands of products are rounded.
+        ``"float64"`` rounds nothing to speak of, slowly; rows come out as float32.
     batch_size : int or "auto", default="auto"
         Sequences per forward: 1 on the CPU; on CUDA from the device's total memory.
     cache : {"memory", None, True}, path, MemoryCache or DiskCache, default="memory"

@@ -162,8 +162,9 @@ class ReferenceWindow:
         In float32: the tower's changes and the reference itself come from it.
     codes : ndarray of uint8, shape (length,)
     low : Prepared, optional
-        In low precision: ``alt - ref`` travels through its transformer, and nothing but
-        the difference is rounded. Without it each allele takes ``prepared``'s.
+        Often of lower precision: ``alt - ref`` travels through its transformer, and
+        nothing but the difference is rounded. Without it each allele takes
+        ``prepared``'s.
 
     Examples
     --------
